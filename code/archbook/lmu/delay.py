@@ -1,0 +1,98 @@
+"""The delay system as matrices: state space, discretisation, impulse response, readout."""
+
+import math
+import warnings
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from archbook.checks import require_choice, require_positive_int
+
+
+def legendre_delay_matrices(
+    order: int,
+    theta: float,
+    discretization: str = "zoh",
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Float[Tensor, "order order"], Float[Tensor, "order"]]:
+    """Discrete matrices (A_bar, B_bar) of a window of `theta` steps (2019, Eqs. 1-2; ZOH).
+
+    theta dm/dt = A m + B u becomes m_t = A_bar m_{t-1} + B_bar u_t with a step of 1.
+    Computed in float64 and cast to `dtype` last. `theta` is in steps, not in seconds.
+
+    discretization: "zoh" holds u constant over a step (exact for such inputs, stable for every
+        theta); "euler" is I + A / theta, which diverges unless theta is large against order.
+
+    Raises TypeError or ValueError for an order that is not a positive int, a theta that is not
+    a positive finite number, an unknown discretisation, a dtype other than float32 or float64;
+    warns below two steps.
+    """
+    require_positive_int("order", order)
+    theta = _window(theta)
+    require_choice("discretization", discretization, ("zoh", "euler"))
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+    i = torch.arange(order, dtype=torch.float64, device="cpu")
+    row, col = i[:, None], i[None, :]
+    sign = torch.where(row < col, -1.0, 1.0 - 2.0 * ((row - col + 1) % 2))
+    A = (2 * row + 1) * sign
+    B = (2 * i + 1) * (1.0 - 2.0 * (i % 2))
+    if discretization == "euler":
+        A_bar, B_bar = torch.eye(order, dtype=torch.float64, device="cpu") + A / theta, B / theta
+    else:  # exp([[A, B], [0, 0]] / theta) = [[A_bar, B_bar], [0, 1]]: both at once
+        generator = torch.zeros(order + 1, order + 1, dtype=torch.float64, device="cpu")
+        generator[:order, :order] = A / theta
+        generator[:order, order] = B / theta
+        step = torch.linalg.matrix_exp(generator)
+        A_bar, B_bar = step[:order, :order], step[:order, order]
+    return A_bar.to(dtype).contiguous(), B_bar.to(dtype).contiguous()
+
+
+def _window(theta: float) -> float:
+    if isinstance(theta, bool) or not isinstance(theta, int | float):
+        raise TypeError(f"theta must be a number of steps, got {theta!r}")
+    if not (math.isfinite(theta) and theta > 0):
+        raise ValueError(f"theta must be positive and finite (steps), got {theta}")
+    if theta < 2:
+        warnings.warn(
+            f"theta is {theta}: a window under two steps. theta is in steps, not in seconds",
+            stacklevel=3,
+        )
+    return float(theta)
+
+
+def impulse_response(
+    A_bar: Float[Tensor, "order order"], B_bar: Float[Tensor, "*batch order"], length: int
+) -> Float[Tensor, "*batch order length"]:
+    """H = [B_bar, A_bar B_bar, ..., A_bar^(length-1) B_bar] (2021, Eq. 23), by doubling.
+
+    H[:, k:2k] = A_bar^k H[:, :k], so log2(length) matrix products replace `length` steps.
+    Cost O(order^2 length + order^3 log length). A batch of start vectors gives a batch of H.
+    """
+    require_positive_int("length", length)
+    H, power = B_bar.unsqueeze(-1), A_bar
+    while H.shape[-1] < length:
+        H = torch.cat([H, power @ H], dim=-1)
+        power = power @ power
+    return H[..., :length].contiguous()
+
+
+def legendre_readout(
+    order: int, relative_delay: Float[Tensor, "delays"]
+) -> Float[Tensor, "delays order"]:
+    """Rows of P_i(2r - 1): their product with m_t is u(t - r theta) (2019, Eq. 3).
+
+    `relative_delay` is r = delay / theta in [0, 1]: 0 is now, 1 the far end of the window.
+    """
+    require_positive_int("order", order)
+    if bool((relative_delay < 0).any() | (relative_delay > 1).any()):
+        raise ValueError(
+            f"relative_delay must lie in [0, 1], got {relative_delay.min():g} to "
+            f"{relative_delay.max():g}"
+        )
+    x = 2 * relative_delay - 1
+    rows = [torch.ones_like(x), x]
+    for i in range(1, order - 1):  # Bonnet's recursion
+        rows.append(((2 * i + 1) * x * rows[i] - i * rows[i - 1]) / (i + 1))
+    return torch.stack(rows[:order], dim=-1)

@@ -1,0 +1,51 @@
+"""Running things: devices and seeds, experiments and their results, timing and memory."""
+
+from archbook.running.bench_results import check_bench, write_bench
+from archbook.running.cells import wanted_cells
+from archbook.running.environment import (
+    available_devices,
+    device_name,
+    environment,
+    git_commit,
+    pick_device,
+    repository_root,
+    seed_everything,
+    synchronize,
+)
+from archbook.running.experiment import main
+from archbook.running.measuring import interleaved, ratios
+from archbook.running.memory import peak_memory
+from archbook.running.results import (
+    as_json,
+    check_results,
+    read_results,
+    results_path,
+    summarise,
+    write_json,
+)
+from archbook.running.run import Run
+
+__all__ = [
+    "Run",
+    "as_json",
+    "available_devices",
+    "check_bench",
+    "check_results",
+    "device_name",
+    "environment",
+    "git_commit",
+    "interleaved",
+    "main",
+    "peak_memory",
+    "pick_device",
+    "ratios",
+    "read_results",
+    "repository_root",
+    "results_path",
+    "seed_everything",
+    "summarise",
+    "synchronize",
+    "wanted_cells",
+    "write_bench",
+    "write_json",
+]

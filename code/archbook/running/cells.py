@@ -1,0 +1,131 @@
+"""The cells of an experiment (one variant, one seed) and where their results are kept."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archbook.running.results import as_json, write_json
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover  (Windows: two processes may then repeat a cell)
+    fcntl = None
+
+SIZE_NAMES = ("tiny", "full", "paper")
+DEFAULT_SEEDS = (0, 1, 2)
+
+Sizes = Mapping[str, Mapping[str, Any]]  # size -> variant -> configuration
+Seeds = Mapping[str, Sequence[int]]  # variant -> seeds
+
+
+def default_seeds(size: str, variant: str, seeds: Seeds | None = None) -> tuple[int, ...]:
+    """The seeds of a variant: three, or the experiment's own; one at size tiny and paper."""
+    return tuple((seeds or {}).get(variant, DEFAULT_SEEDS)) if size == "full" else (0,)
+
+
+def config_as_json(config: Any) -> dict:
+    """A configuration as its results file holds it."""
+    return as_json(dataclasses.asdict(config), "config")
+
+
+def wanted_cells(
+    sizes: Sizes, size: str = "full", seeds: Seeds | None = None
+) -> dict[tuple[str, int], dict]:
+    """Every (variant, seed) that a results file of this size must hold, with its configuration."""
+    return {
+        (variant, seed): config_as_json(config)
+        for variant, config in sizes[size].items()
+        for seed in default_seeds(size, variant, seeds)
+    }
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one experiment at one size keeps its files."""
+
+    root: Path
+    stem: str
+    name: str
+    size: str
+    changes: str = ""  # the overridden fields of a custom run, "order=16,theta=8"
+
+    @classmethod
+    def of(cls, file: str, size: str, overrides: Mapping[str, Any]) -> "Place":
+        """Stem, name and root are told by the file's place, experiments/STEM/NAME.py."""
+        path = Path(file).resolve()
+        if len(path.parents) < 3 or path.parents[1].name != "experiments":
+            raise ValueError(f"wanted a file at experiments/STEM/NAME.py, given {path.name}")
+        changes = ",".join(f"{key}={_word(value)}" for key, value in sorted(overrides.items()))
+        if len(changes) > 100:  # a folder's name may not grow without end
+            changes = f"{changes[:90]}~{zlib.crc32(changes.encode()):08x}"
+        return cls(path.parents[2], path.parent.name, path.stem, size, changes)
+
+    @property
+    def experiment(self) -> str:
+        return f"{self.stem}/{self.name}"
+
+    @property
+    def folder(self) -> Path:
+        """Finished cells and checkpoints, ignored by git."""
+        kind = f"{self.size},{self.changes}" if self.changes else self.size
+        return self.root / ".runs" / self.stem / f"{self.name}.{kind}"
+
+    @property
+    def results(self) -> Path:
+        """The file of all cells: committed for full and paper, else beside the cells."""
+        if self.changes or self.size == "tiny":
+            return self.folder / "results.json"
+        name = self.name if self.size == "full" else f"{self.name}.{self.size}"
+        return self.root / "results" / self.stem / f"{name}.json"
+
+    def finished(self, variant: str, seed: int, config: dict) -> dict | None:
+        """The newest finished run of a cell with an equal configuration."""
+        found = [self._read(self.folder / f"{variant}-{seed}.json")]
+        found += (self._read(self.results) or {}).get("runs", [])
+        wanted = (variant, seed, config)
+        equal = [run for run in found if run and _identity(run) == wanted]
+        return max(equal, key=lambda run: run["environment"]["date"], default=None)
+
+    def keep(self, run: dict) -> None:
+        """Write a finished cell at once."""
+        write_json(self.folder / f"{run['variant']}-{run['seed']}.json", run)
+
+    def collect(self, cells: Mapping[tuple[str, int], dict]) -> list[tuple[str, int]]:
+        """Write the results file once every cell is finished; return the cells still missing."""
+        runs = {cell: self.finished(*cell, config) for cell, config in cells.items()}
+        missing = [cell for cell, run in runs.items() if run is None]
+        results = {"experiment": self.experiment, "size": self.size, "runs": list(runs.values())}
+        if not missing and self._read(self.results) != results:
+            write_json(self.results, results)
+        return missing
+
+    @contextlib.contextmanager
+    def claim(self, variant: str, seed: int) -> Iterator[bool]:
+        """Whether this process may run the cell; the system frees it when the process ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{variant}-{seed}.lock").open("w") as file:
+            try:
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    @staticmethod
+    def _read(path: Path) -> dict | None:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _identity(run: dict) -> tuple[str, int, dict]:
+    return run["variant"], run["seed"], run["config"]
+
+
+def _word(value: Any) -> str:
+    return re.sub(r"[^\w.+-]+", "_", str(value))

@@ -1,0 +1,157 @@
+"""One cell of an experiment while it trains: its seed, its clock, its resumable loops."""
+
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from archbook.running import checkpoint
+from archbook.running.environment import synchronize
+from archbook.running.progress import Progress
+
+CHECKPOINT_VARIABLE = "ARCHBOOK_CHECKPOINT_SECONDS"
+
+
+class Run:
+    """What `train(config, run)` is given: device, seed, size, seconds, and `steps`.
+
+    Without a `folder` nothing is saved: so a notebook or a test can call `train` as well.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        size: str = "tiny",
+        *,
+        folder: Path | None = None,
+        cell: str = "run",
+        tag: str = "",
+        checkpoint_seconds: float | None = None,
+        quiet: bool = False,
+    ):
+        if checkpoint_seconds is None:
+            checkpoint_seconds = float(os.environ.get(CHECKPOINT_VARIABLE, "60"))
+        self.device = torch.device(device)
+        self.seed = seed
+        self.size = size
+        self._folder = folder
+        self._cell = cell
+        self._tag = tag  # what a checkpoint must agree with: the configuration, the device
+        self._every = checkpoint_seconds
+        self._quiet = quiet
+        self._seconds = 0.0
+        self._since: float | None = None  # when the present step began
+        self._seen: set[str] = set()
+        self._left_early: tuple[Path, bytes] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds so far, summed over resumes; only time inside `steps` loops counts."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self._seconds + running
+
+    def steps(self, total: int, desc: str = "", **state: Any) -> Iterator[int]:
+        """Count from 0 to total - 1, from where a killed run stopped.
+
+        `state` names all that the loop changes: objects with state_dict and load_state_dict,
+        torch.Generators, plain dicts and lists (their items are replaced, so keep no other name
+        for what is inside). They are saved about once a minute with the global random
+        generators, and put back before the first step. Several loops need different `desc`.
+        A loop may be left early; it is then finished, for a resumed run too.
+        """
+        if not isinstance(total, int) or total < 0:
+            raise ValueError(f"wanted a number of steps >= 0, given {total!r}")
+        if desc in self._seen:
+            raise ValueError(
+                f"wanted a different desc for each loop of a run, given {desc!r} again"
+            )
+        if self._since is not None:
+            raise RuntimeError(f"wanted one loop at a time, given {desc!r} inside another loop")
+        self._seen.add(desc)
+        return self._steps(total, desc, state)
+
+    def _steps(self, total: int, desc: str, state: dict[str, Any]) -> Iterator[int]:
+        if self._left_early is not None:  # the code went on: the loop before this was a success
+            checkpoint.save(*self._left_early)
+            self._left_early = None
+        path = self._path(desc)
+        first, finished = self._resume(path, state)
+        if finished:
+            return
+        saved_at = time.monotonic()
+        step = first
+        label = " ".join(filter(None, (self._cell, desc)))
+        with Progress(total, first, label, self._quiet) as bar:
+            try:
+                for step in range(first, total):
+                    self._since = time.perf_counter()
+                    yield step
+                    self._stop_clock()
+                    bar.update()
+                    if path and step + 1 < total and time.monotonic() - saved_at >= self._every:
+                        checkpoint.save(path, self._pack(step + 1, False, state))
+                        saved_at = time.monotonic()
+            except GeneratorExit:
+                # Either a `break` or an exception in the loop's body: they look the same from
+                # here. So the state waits in memory until the next loop shows that it was a break.
+                self._stop_clock(wait=True)
+                if path:
+                    self._left_early = (path, self._pack(step + 1, True, state))
+                raise
+        before = time.perf_counter()
+        synchronize(self.device)  # a GPU still works on the last steps: that is training too
+        self._seconds += time.perf_counter() - before
+        if path:
+            checkpoint.save(path, self._pack(total, True, state))
+
+    def _stop_clock(self, wait: bool = False) -> None:
+        if wait:
+            synchronize(self.device)
+        self._seconds = self.seconds
+        self._since = None
+
+    def _path(self, desc: str) -> Path | None:
+        if self._folder is None:
+            return None
+        return self._folder / f"{self._cell}.{zlib.crc32(desc.encode()):08x}.pt"
+
+    def _pack(self, next_step: int, finished: bool, state: dict[str, Any]) -> bytes:
+        return checkpoint.pack(
+            {
+                "next": next_step,
+                "finished": finished,
+                "seconds": self._seconds,
+                "tag": self._tag,
+                "random": checkpoint.capture_random(self.device),
+                "state": checkpoint.capture(state),
+            }
+        )
+
+    def _resume(self, path: Path | None, state: dict[str, Any]) -> tuple[int, bool]:
+        checkpoint.capture(state)  # refuses at once what could not be saved in a minute
+        saved = checkpoint.load(path) if path else None
+        if saved is None:
+            return 0, False
+        if saved["tag"] != self._tag:
+            self._say("a checkpoint of other settings is there: starting anew")
+            return 0, False
+        checkpoint.restore(state, saved["state"])
+        checkpoint.restore_random(saved["random"], self.device)
+        self._seconds = saved["seconds"]
+        self._say(f"resumed at step {saved['next']} after {self._seconds:.0f} s of training")
+        return saved["next"], saved["finished"]
+
+    def forget(self) -> None:
+        """Delete this cell's checkpoints."""
+        if self._folder is not None:
+            for path in self._folder.glob(f"{self._cell}.????????.pt"):
+                path.unlink(missing_ok=True)
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(f"  {self._cell}: {text}", flush=True)

@@ -1,0 +1,216 @@
+"""Runs the notebooks of the book again and stores them with their output in one fixed form.
+
+notebooks.py            all notebooks named in _toc.yml
+notebooks.py --only lmu one of them
+notebooks.py --stamp    only the form: address, metadata, cell names; nothing is run
+
+Also copies the public address from pyproject.toml, the one place that defines it, into _config.yml
+and into the hidden first cell that installs the package where it is missing (Colab).
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+# Before torch is imported by any kernel: see Makefile.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).parents[1]
+SECONDS_PER_CELL = 300
+BOOTSTRAP_TAGS = ["remove-cell", "bootstrap"]
+
+# Colab shows the launch button's notebook with a GPU where one is free. No language version: it
+# would change with the machine that ran the notebook last.
+METADATA = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": []},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# What jupyter clients leave in a cell: times, scroll state, ids of a session.
+KEPT_CELL_METADATA = {"tags", "mystnb", "editable", "slideshow"}
+
+
+def repository_url(root: Path = ROOT) -> str:
+    """The public address, from pyproject.toml."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"]
+
+
+def package_version(root: Path = ROOT) -> str:
+    text = (root / "code" / "archbook" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
+    if match is None:
+        raise ValueError("code/archbook/__init__.py must define __version__")
+    return match.group(1)
+
+
+def notebooks_in_toc(root: Path = ROOT) -> list[Path]:
+    """Every notebook that the table of contents names, in its order."""
+    found: list[Path] = []
+
+    def walk(node) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("file", "root"):
+                    path = root / f"{value}.ipynb"
+                    found.extend([path] if path.exists() else [])
+                else:
+                    walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
+    return found
+
+
+def bootstrap_source(root: Path = ROOT) -> str:
+    """The first cell: installs the book's package, at this version, where it is missing."""
+    source = f"git+{repository_url(root)}@v{package_version(root)}"
+    return (
+        "try:\n"
+        "    import archbook  # noqa: F401\n"
+        "except ImportError:  # on Colab: the book's package, beside the torch that is there\n"
+        f'    %pip install -q "archbook[notebook] @ {source}"'
+    )
+
+
+def stamp_config(root: Path = ROOT) -> None:
+    path = root / "_config.yml"
+    text = path.read_text(encoding="utf-8")
+    pattern = re.compile(r"(^repository:\n  url: ).*$", re.MULTILINE)
+    if not pattern.search(text):
+        raise ValueError("_config.yml must hold 'repository:' and below it '  url: ...'")
+    stamped = pattern.sub(lambda match: match.group(1) + repository_url(root), text)
+    if stamped != text:
+        path.write_text(stamped, encoding="utf-8")
+
+
+def stamp_bootstrap(notebook: nbformat.NotebookNode, root: Path = ROOT) -> None:
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or "bootstrap" not in first.metadata.get("tags", []):
+        notebook.cells.insert(0, nbformat.v4.new_code_cell())
+    notebook.cells[0].source = bootstrap_source(root)
+    notebook.cells[0].metadata["tags"] = list(BOOTSTRAP_TAGS)
+
+
+def normalise(notebook: nbformat.NotebookNode) -> None:
+    """One form for every machine: metadata, cell names, counts, and nothing of the session."""
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    seen: dict[str, int] = {}
+    count = 0
+    for cell in notebook.cells:
+        kept = {k: v for k, v in sorted(cell.metadata.items()) if k in KEPT_CELL_METADATA}
+        cell.metadata = nbformat.from_dict(kept)
+        # Named for their content: moving a cell does not rename the others.
+        name = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[name] = seen.get(name, 0) + 1
+        cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
+        if cell.cell_type != "code":
+            continue
+        if cell.execution_count is not None:
+            count += 1
+            cell.execution_count = count
+        for output in cell.outputs:
+            output.pop("transient", None)
+            if "execution_count" in output:
+                output.execution_count = cell.execution_count
+        cell.outputs = joined_streams(cell.outputs)
+
+
+def joined_streams(outputs: list) -> list:
+    """Neighbouring pieces of one stream as one: how it was cut depends on the machine's speed."""
+    joined: list = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def execute(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Runs all cells in a fresh kernel, in the notebook's own folder, telling how far it is."""
+    total = sum(cell.cell_type == "code" for cell in notebook.cells)
+    done = 0
+
+    def tell(cell, cell_index, execute_reply) -> None:
+        nonlocal done
+        done += 1
+        if sys.stdout.isatty():
+            print(f"\r  cell {done} of {total}", end="", flush=True)
+
+    client = NotebookClient(
+        notebook,
+        timeout=SECONDS_PER_CELL,
+        kernel_name="python3",
+        # Else each kernel warns that its sockets, which stay on this machine, are not encrypted.
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(path.parent)}},
+        on_cell_executed=tell,
+        record_timing=False,
+    )
+    client.execute()
+    if sys.stdout.isatty():
+        print("\r", end="")
+
+
+def write(notebook: nbformat.NotebookNode, path: Path) -> bool:
+    """Writes only where something changed, by write-then-rename; True where it did."""
+    nbformat.validate(notebook)
+    text = nbformat.writes(notebook) + "\n"
+    if path.read_text(encoding="utf-8") == text:
+        return False
+    draft = path.with_suffix(".ipynb.part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", metavar="STEM", help="one notebook, such as lmu")
+    parser.add_argument("--stamp", action="store_true", help="fix the form, run nothing")
+    arguments = parser.parse_args()
+    paths = notebooks_in_toc()
+    if arguments.only:
+        paths = [path for path in paths if path.stem == arguments.only]
+        if not paths:
+            sys.exit(f"_toc.yml names no notebook with the stem {arguments.only!r}")
+    stamp_config()
+    failed = False
+    for path in paths:
+        name = path.relative_to(ROOT)
+        notebook = nbformat.read(path, as_version=4)
+        stamp_bootstrap(notebook)
+        start = time.monotonic()
+        if not arguments.stamp:
+            print(f"{name}: running ...", flush=True)
+            try:
+                execute(notebook, path)
+            except CellExecutionError as error:
+                print(f"{name}: FAILED, left as it was\n{error}", flush=True)
+                failed = True
+                continue
+        normalise(notebook)
+        changed = "written" if write(notebook, path) else "unchanged"
+        print(f"{name}: {changed}, {time.monotonic() - start:.0f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
