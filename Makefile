@@ -133,8 +133,7 @@ nbval: $(VENV)/.installed ## run every notebook and compare with the stored outp
 
 .PHONY: tiny
 tiny: $(VENV)/.installed ## every experiment at its smallest size, from the start
-	@rm -rf .runs/*/*.tiny
-	@$(STEP) tiny $(PY) tools/each.py "--size tiny" $(EXPERIMENTS)
+	@$(STEP) tiny $(PY) tools/each.py "--size tiny --again" $(EXPERIMENTS)
 
 .PHONY: pages
 pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromium too

@@ -7,8 +7,17 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 
+def pack_results(results: Path, packed: Path) -> None:
+    """Copies `results/STEM/*.json` to a folder of the same shape, emptied first."""
+    shutil.rmtree(packed, ignore_errors=True)
+    for file in sorted(results.glob("*/*.json")):
+        target = packed / file.relative_to(results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+
+
 class BuildWithResults(build_py):
-    """Copies `results/` to `archbook/_results`, so that a notebook alone on Colab can draw them.
+    """Adds `archbook/_results`, so that a notebook alone on Colab can draw its figures.
 
     An editable install reads the checkout's own `results/` instead.
     """
@@ -16,12 +25,8 @@ class BuildWithResults(build_py):
     def run(self) -> None:
         super().run()
         if not self.editable_mode:
-            packed = Path(self.build_lib) / "archbook" / "_results"
-            shutil.rmtree(packed, ignore_errors=True)
-            for file in sorted(Path("results").glob("*/*.json")):
-                target = packed / file.relative_to("results")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, target)
+            pack_results(Path("results"), Path(self.build_lib) / "archbook" / "_results")
 
 
-setup(cmdclass={"build_py": BuildWithResults})
+if __name__ == "__main__":
+    setup(cmdclass={"build_py": BuildWithResults})

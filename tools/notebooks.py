@@ -28,7 +28,7 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parents[1]
 SECONDS_PER_CELL = 300
-BOOTSTRAP_TAGS = ["remove-cell", "bootstrap"]
+BOOTSTRAP_TAGS = ["remove-cell"]
 
 # Colab shows the launch button's notebook with a GPU where one is free. No language version: it
 # would change with the machine that ran the notebook last.
@@ -39,7 +39,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 # What jupyter clients leave in a cell: times, scroll state, ids of a session.
-KEPT_CELL_METADATA = {"tags", "mystnb", "editable", "slideshow"}
+KEPT_CELL_METADATA = {"tags", "mystnb"}
 
 
 def repository_url(root: Path = ROOT) -> str:
@@ -99,8 +99,8 @@ def stamp_config(root: Path = ROOT) -> None:
 
 
 def stamp_bootstrap(notebook: nbformat.NotebookNode, root: Path = ROOT) -> None:
-    first = notebook.cells[0] if notebook.cells else None
-    if first is None or "bootstrap" not in first.metadata.get("tags", []):
+    first = notebook.cells[0].source if notebook.cells else ""
+    if not ("%pip" in first and "archbook" in first):
         notebook.cells.insert(0, nbformat.v4.new_code_cell())
     notebook.cells[0].source = bootstrap_source(root)
     notebook.cells[0].metadata["tags"] = list(BOOTSTRAP_TAGS)
@@ -129,6 +129,26 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
             if "execution_count" in output:
                 output.execution_count = cell.execution_count
         cell.outputs = joined_streams(cell.outputs)
+        describe_figure(cell)
+
+
+def describe_figure(cell: nbformat.NotebookNode) -> None:
+    """Alternative text, name and caption from the output, which `archbook.plotting.show` writes,
+    to the cell's metadata, which is where the page takes them from.
+    """
+    told = [
+        output.metadata["image/png"]
+        for output in cell.outputs
+        if "alt" in output.get("metadata", {}).get("image/png", {})
+    ]
+    if len(told) > 1:
+        raise ValueError(f"wanted at most one figure a cell, given {len(told)}:\n{cell.source}")
+    cell.metadata.pop("mystnb", None)
+    if told:
+        about = {"image": {"alt": told[0]["alt"]}}
+        if "caption" in told[0]:
+            about["figure"] = {key: told[0][key] for key in ("name", "caption")}
+        cell.metadata["mystnb"] = about
 
 
 def joined_streams(outputs: list) -> list:

@@ -53,7 +53,7 @@ SEEDS = {"persistence": (0,)}
 
 
 class Window(nn.Module):
-    """The sceptic's memory: the last `length` inputs themselves, (batch, time, 1) -> (..., length)."""
+    """The sceptic's memory: the last `length` inputs, (batch, time, 1) -> (.., length)."""
 
     def __init__(self, length: int):
         super().__init__()

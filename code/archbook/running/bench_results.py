@@ -70,7 +70,7 @@ def _faults_of_candidate(measured: dict) -> list[str]:
     if not _positive(measured.get("ms")):
         faults.append(f"wanted ms > 0, given {measured.get('ms')!r}")
     ratio = measured.get("ratio") or {}
-    quartiles = [ratio.get(key) for key in ("q1", "median", "q3")]
+    quartiles: list[Any] = [ratio.get(key) for key in ("q1", "median", "q3")]
     if not all(map(_positive, quartiles)) or quartiles != sorted(quartiles):
         faults.append(f"wanted ratio with q1 <= median <= q3, all > 0, given {ratio}")
     peak = measured.get("peak_mib", "missing")

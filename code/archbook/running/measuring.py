@@ -56,7 +56,7 @@ def _time_once(call: Callable[[], Any], device: torch.device | str | None) -> fl
 
 
 def ratios(times: Mapping[str, Sequence[float]], base: str) -> dict[str, dict[str, float]]:
-    """Time of each candidate as a multiple of the base's in the same round: median and quartiles."""
+    """Time of each candidate over the base's in the same round: median and quartiles."""
     if base not in times:
         raise ValueError(f"wanted one of {list(times)} as base, given {base!r}")
     lengths = {name: len(seconds) for name, seconds in times.items()}

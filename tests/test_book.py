@@ -1,0 +1,165 @@
+"""The built pages: all there, described, asking nothing of another host. Run by `make pages`."""
+
+import re
+import runpy
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from built_book import HTML, ROOT, documents_in_toc, require_built
+
+pytestmark = pytest.mark.book
+OFFLINE = ROOT / "book" / "_ext" / "offline.py"
+
+
+@pytest.fixture(autouse=True)
+def _built():
+    require_built()
+
+
+@pytest.fixture(scope="module")
+def offline() -> dict:
+    """The extension's own reading of what a browser fetches."""
+    pytest.importorskip("sphinx")
+    return runpy.run_path(str(OFFLINE))
+
+
+class Page(HTMLParser):
+    """The parts of a page that the tests ask about."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.images: list[dict] = []
+        self.links: list[str] = []
+        self.identifiers: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if values.get("id"):
+            self.identifiers.add(values["id"])
+        if tag == "img":
+            self.images.append(values)
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+
+
+def pages() -> list[Path]:
+    return sorted(HTML.rglob("*.html"))
+
+
+@pytest.mark.parametrize("document", documents_in_toc())
+def test_every_page_of_the_table_of_contents_is_built(document: str):
+    assert (HTML / f"{document}.html").exists()
+
+
+def test_no_page_loads_anything_from_another_host(offline):
+    found = {
+        f"{path.relative_to(HTML)}: {url}"
+        for path in pages()
+        for url in offline["foreign_requests"](path.read_text(encoding="utf-8"))
+    }
+    assert not found
+
+
+def test_no_style_sheet_loads_anything_from_another_host(offline):
+    found = {
+        f"{path.relative_to(HTML)}: {url}"
+        for path in sorted(HTML.rglob("*.css"))
+        for url in offline["foreign_requests_of_css"](path.read_text(encoding="utf-8"))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://cdn.example.org/a.js"></script>',
+        '<script async\n src=//cdn.example.org/a.js></script>',
+        "<link href='http://fonts.example.org/f.css' rel='stylesheet'>",
+        '<img alt="" src="https://example.org/a.png">',
+        '<link rel="preconnect" href="https://example.org">',
+        '<iframe src="https://example.org"></iframe>',
+        '<p style="background: url(https://example.org/a.png)">',
+        '<style>@import "https://example.org/a.css";</style>',
+        "<style>@font-face { src: url('//example.org/f.woff2') }</style>",
+    ],
+)
+def test_the_reading_of_a_page_notices_every_way_to_load(html: str, offline):
+    assert len(offline["foreign_requests"](html)) == 1
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="https://example.org">a link that a reader clicks</a>',
+        '<link rel="canonical" href="https://example.org">',
+        '<script src="../_static/a.js?v=1"></script>',
+        '<img alt="" src="data:image/png;base64,AAAA">',
+    ],
+)
+def test_the_reading_of_a_page_lets_the_rest_pass(html: str, offline):
+    assert offline["foreign_requests"](html) == []
+
+
+def test_every_image_has_alternative_text():
+    bare = [
+        f"{path.relative_to(HTML)}: {image.get('src')}"
+        for path in pages()
+        for image in Page(path).images
+        if not (image.get("alt") or "").strip() and "_static/images/logo_" not in image["src"]
+    ]
+    assert not bare
+
+
+def test_alternative_text_is_no_file_name():
+    named = [
+        image["alt"]
+        for path in pages()
+        for image in Page(path).images
+        if re.search(r"\.(png|svg|jpe?g)$|^_images", image.get("alt") or "")
+    ]
+    assert not named
+
+
+def test_links_between_pages_lead_somewhere():
+    known = {path.relative_to(HTML).as_posix(): Page(path) for path in pages()}
+    broken = []
+    for name, page in known.items():
+        for link in page.links:
+            target, _, fragment = link.partition("#")
+            target = target.partition("?")[0]
+            if re.match(r"[a-z]+:", link) or link == "#":
+                continue
+            path = (HTML / name).parent / target if target else HTML / name
+            if not path.exists():
+                broken.append(f"{name} -> {link}")
+                continue
+            there = known.get(path.resolve().relative_to(HTML.resolve()).as_posix())
+            if fragment and there and fragment not in there.identifiers:
+                broken.append(f"{name} -> {link}")
+    assert not broken
+
+
+def test_mathematics_is_served_from_the_book_itself():
+    mathjax = HTML / "_static" / "mathjax"
+    assert (mathjax / "tex-chtml.js").exists()
+    assert list((mathjax / "output" / "chtml" / "fonts").rglob("MathJax_Main-Regular.woff"))
+    assert (mathjax / "input" / "tex" / "extensions" / "boldsymbol.js").exists()
+
+
+def test_live_cells_are_not_offered():
+    for path in pages():
+        assert "thebe" not in path.read_text(encoding="utf-8").lower(), path.name
+
+
+def test_every_benchmark_table_is_on_its_page():
+    page = (HTML / "book" / "costs.html").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "results").glob("*/bench*.json")):
+        assert f"results/{path.parent.name}/{path.name}" in page
+
+
+def test_citations_are_resolved():
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\[\?\]|\{cite", text), path.name

@@ -1,0 +1,221 @@
+"""One run while it trains: loops, clock, checkpoints, progress."""
+
+import random
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from archbook.running import Run, checkpoint, progress
+from archbook.running.progress import Progress, clock
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A new process would make a new Run over the same folder: so does this."""
+
+    def new_run(**settings):
+        settings = {"checkpoint_seconds": 0.0, "quiet": True, **settings}
+        return Run("cpu", 0, "tiny", folder=tmp_path, cell="toy-0", **settings)
+
+    return new_run
+
+
+class Crash(Exception):
+    pass
+
+
+def test_without_a_folder_a_run_counts_and_saves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Run()
+    assert list(run.steps(3)) == [0, 1, 2]
+    for _ in run.steps(3, "left early"):
+        break
+    run.forget()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_goes_on_after_a_crash_with_all_states_put_back(start):
+    def go(crash_at=None):
+        run = start()
+        model, shuffle = nn.Linear(2, 2), torch.Generator()
+        seen, best = [], {}
+        for step in run.steps(5, "fit", model=model, shuffle=shuffle, seen=seen, best=best):
+            if step == crash_at:
+                raise Crash
+            with torch.no_grad():
+                model.weight.fill_(step)
+            best["step"] = step
+            drawn = torch.rand(2, generator=shuffle).tolist()
+            # the global generators are the ones under test
+            noise = [random.random(), np.random.rand(), torch.rand(()).item()]  # noqa: NPY002
+            seen.append((step, drawn, noise))
+        return seen, best, model.weight.detach()[0, 0].item()
+
+    torch.manual_seed(0)
+    with pytest.raises(Crash):
+        go(crash_at=3)
+    torch.rand(100)  # another process has other numbers
+    seen, best, weight = go()
+    assert [step for step, *_ in seen] == [0, 1, 2, 3, 4]
+    assert len({str(drawn) for _, *drawn in seen}) == 5
+    assert (best, weight) == ({"step": 4}, 4.0)
+
+
+def test_a_crash_is_not_taken_for_an_early_end(start):
+    with pytest.raises(Crash):
+        for _ in start().steps(5, "fit"):
+            raise Crash
+    assert list(start().steps(5, "fit")) == [0, 1, 2, 3, 4]
+
+
+def test_an_early_end_is_kept_once_the_next_loop_starts(start):
+    run = start(checkpoint_seconds=1e9)
+    for step in run.steps(5, "first"):
+        if step == 2:
+            break
+    next(run.steps(5, "second"))
+    assert list(start().steps(5, "first")) == []
+
+
+def test_a_finished_loop_is_not_run_again_and_its_state_is_there(start):
+    kept = []
+    for step in start().steps(3, "fit", kept=kept):
+        kept.append(step)
+    again = []
+    assert list(start().steps(3, "fit", kept=again)) == []
+    assert again == [0, 1, 2]
+
+
+def test_a_checkpoint_of_other_settings_is_left_aside(start, capsys):
+    assert len(list(start(tag="order 4").steps(3, "fit"))) == 3
+    assert list(start(tag="order 8", quiet=False).steps(3, "fit")) == [0, 1, 2]
+    assert "other settings" in capsys.readouterr().out
+
+
+def test_a_resumed_loop_says_so(start, capsys):
+    assert len(list(start().steps(3, "fit"))) == 3
+    assert list(start(quiet=False).steps(3, "fit")) == []
+    assert "toy-0: resumed at step 3 after 0 s" in capsys.readouterr().out
+
+
+def test_forget_deletes_the_checkpoints_of_this_cell_alone(start, tmp_path):
+    other = tmp_path / "toy-0.5-0.12345678.pt"
+    other.write_bytes(b"")
+    run = start()
+    assert len(list(run.steps(2, "fit"))) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+    run.forget()
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_only_the_time_inside_loops_counts_and_resumes_add_up(start):
+    run = start()
+    time.sleep(0.05)
+    for _ in run.steps(2, "fit"):
+        time.sleep(0.02)
+        inside = run.seconds
+    time.sleep(0.05)
+    assert 0.02 < inside <= run.seconds < 0.09
+    resumed = start()
+    assert list(resumed.steps(2, "fit")) == []
+    assert resumed.seconds == run.seconds
+
+
+def test_a_time_budget_ends_a_loop():
+    run = Run(quiet=True)
+    for step in run.steps(10**9):
+        if run.seconds > 0.02:
+            break
+    assert 0.02 < run.seconds < 5
+    assert step < 10**9 - 1
+
+
+def test_the_interval_between_checkpoints_comes_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("ARCHBOOK_CHECKPOINT_SECONDS", "0")
+    steps = Run(folder=tmp_path, quiet=True).steps(5)
+    next(steps), next(steps)
+    assert len(list(tmp_path.glob("*.pt"))) == 1
+    steps.close()
+
+
+def test_between_checkpoints_nothing_is_written(start, tmp_path):
+    steps = start(checkpoint_seconds=1e9).steps(5)
+    next(steps), next(steps)
+    assert list(tmp_path.iterdir()) == []
+    steps.close()
+
+
+@pytest.mark.parametrize("total", [-1, 2.5])
+def test_a_bad_number_of_steps_is_refused(total):
+    with pytest.raises(ValueError, match="wanted a number of steps >= 0"):
+        Run().steps(total)
+
+
+def test_two_loops_of_one_name_are_refused():
+    run = Run()
+    run.steps(1, "fit")
+    with pytest.raises(ValueError, match="different desc.*'fit'"):
+        run.steps(1, "fit")
+
+
+def test_a_loop_inside_a_loop_is_refused():
+    run = Run(quiet=True)
+    outer = run.steps(2, "outer")
+    next(outer)
+    with pytest.raises(RuntimeError, match="one loop at a time, given 'inner'"):
+        run.steps(2, "inner")
+    outer.close()
+
+
+def test_a_state_that_cannot_be_saved_is_refused_at_the_first_step():
+    with pytest.raises(TypeError, match="state 'rate': wanted an object.*given float"):
+        next(Run().steps(2, rate=0.5))
+
+
+def test_a_list_of_foreign_objects_is_refused_when_it_is_saved(start):
+    with pytest.raises(TypeError, match="cannot hold safely"):
+        list(start().steps(3, things=[Crash]))
+
+
+def test_a_checkpoint_with_other_states_is_refused(start):
+    assert len(list(start().steps(2, "fit", a=[]))) == 2
+    with pytest.raises(ValueError, match=r"wanted states \['a'\] as saved, given \['b'\]"):
+        next(start().steps(2, "fit", b=[]))
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_the_generator_of_a_card_is_saved_too(monkeypatch, kind):
+    held = [torch.tensor([1])]
+
+    def put(state, *_):
+        held[0] = state
+
+    monkeypatch.setattr(getattr(torch, kind), "get_rng_state", lambda *_: held[0].clone())
+    monkeypatch.setattr(getattr(torch, kind), "set_rng_state", put)
+    saved = checkpoint.capture_random(torch.device(kind))
+    held[0] = torch.tensor([2])
+    checkpoint.restore_random(saved, torch.device(kind))
+    assert held[0].item() == 1
+
+
+def test_in_a_log_progress_is_a_line_a_minute(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    with Progress(4, 1, "toy-0 fit") as bar:
+        bar.update()
+    assert capsys.readouterr().out.startswith("  toy-0 fit: 2/4 steps, 0:00 so far, about 0:00")
+    assert bar.line(60.0).endswith("2/4 steps, 1:00 so far, about 2:00 left")
+
+
+def test_on_a_terminal_progress_is_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with Progress(4, 0, "toy-0 fit") as bar:
+        bar.update()
+    assert "toy-0 fit" in capsys.readouterr().err
+
+
+def test_a_clock_shows_hours_only_when_there_are_some():
+    assert [clock(59.6), clock(3599), clock(3661)] == ["1:00", "59:59", "1:01:01"]

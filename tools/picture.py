@@ -1,0 +1,38 @@
+"""Takes the README's picture of a page: picture.py [PAGE] writes book/_static/page.png.
+
+Opens the built pages in an installed Chromium; `make picture` builds them first.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+PICTURE = ROOT / "book" / "_static" / "page.png"
+
+
+def main() -> int:
+    page_name = sys.argv[1] if len(sys.argv) > 1 else "book/lmu"
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if chromium is None:
+        print("Needs Chromium: Debian's package `chromium`, or CHROMIUM=/where/it/is")
+        return 1
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.goto((HTML / f"{page_name}.html").as_uri())
+        page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        page.evaluate("MathJax.startup.promise")
+        page.screenshot(path=str(PICTURE))
+        browser.close()
+    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
