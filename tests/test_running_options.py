@@ -85,7 +85,7 @@ def test_a_value_has_the_type_of_its_field(parse, text, name, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("--order 1.5", "invalid INT|invalid int"),
+        ("--order 1.5", "invalid int value"),
         ("--limit x", "invalid int or none value"),
         ("--kind c", "invalid choice"),
         ("--size huge", "invalid choice"),
@@ -95,7 +95,7 @@ def test_a_value_has_the_type_of_its_field(parse, text, name, value):
 def test_a_wrong_option_is_refused(parse, capsys, text, message):
     with pytest.raises(SystemExit):
         parse(text)
-    assert any(part in capsys.readouterr().err for part in message.split("|"))
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("hint", [dict, list[int], int | str, tuple, "int | float | None"])

@@ -66,9 +66,12 @@ def test_a_loop_goes_on_after_a_crash_with_all_states_put_back(start):
 
 
 def test_a_crash_is_not_taken_for_an_early_end(start):
-    with pytest.raises(Crash):
+    def crash():
         for _ in start().steps(5, "fit"):
             raise Crash
+
+    with pytest.raises(Crash):
+        crash()
     assert list(start().steps(5, "fit")) == [0, 1, 2, 3, 4]
 
 
@@ -127,11 +130,13 @@ def test_only_the_time_inside_loops_counts_and_resumes_add_up(start):
 
 def test_a_time_budget_ends_a_loop():
     run = Run(quiet=True)
+    taken = []
     for step in run.steps(10**9):
         if run.seconds > 0.02:
             break
+        taken.append(step)
     assert 0.02 < run.seconds < 5
-    assert step < 10**9 - 1
+    assert taken == list(range(len(taken)))
 
 
 def test_the_interval_between_checkpoints_comes_from_the_environment(monkeypatch, tmp_path):

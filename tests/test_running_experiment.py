@@ -1,0 +1,229 @@
+"""The runner: from a command line to finished cells and a results file."""
+
+import json
+import multiprocessing
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from archbook.running import check_results, main, wanted_cells, write_json
+from archbook.running.cells import Place
+
+
+@dataclass(frozen=True)
+class Config:
+    order: int = 4  # an order
+    widths: tuple[int, ...] = (1, 2)  # some widths
+
+    def __post_init__(self):
+        if self.order < 1:
+            raise ValueError(f"wanted order >= 1, given {self.order}")
+
+
+SIZES = {
+    "tiny": {"lmu": Config(order=1), "mlp": Config(order=2)},
+    "full": {"lmu": Config(), "mlp": Config(order=5)},
+    "paper": {"lmu": Config(order=8)},
+}
+SEEDS = {"mlp": (0,)}
+
+
+@dataclass
+class Experiment:
+    """A toy experiment in a repository of its own; notes every cell that was trained."""
+
+    root: Path
+    trained: list = field(default_factory=list)
+
+    def train(self, config, run):
+        self.trained.append((config.order, run.seed))
+        drawn = [torch.rand(()).item() for _ in run.steps(2, "fit")]
+        return {"drawn": drawn, "order": float(config.order)}
+
+    def __call__(self, options="", sizes=SIZES, seeds=SEEDS, train=None):
+        self.trained.clear()
+        file = self.root / "experiments" / "toy" / "line.py"
+        main(str(file), sizes, train or self.train, seeds, argv=options.split())
+        return list(self.trained)
+
+    def read(self, path):
+        return json.loads((self.root / path).read_text())
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "experiments" / "toy" / "line.py")])
+    return Experiment(tmp_path)
+
+
+def test_a_full_run_writes_complete_results(experiment, capsys):
+    assert experiment("--size full") == [(4, 0), (5, 0), (4, 1), (4, 2)]  # seed by seed
+    results = experiment.read("results/toy/line.json")
+    assert check_results(results, wanted_cells(SIZES, "full", SEEDS)) == []
+    assert (results["experiment"], results["size"]) == ("toy/line", "full")
+    assert results["runs"][0]["environment"]["command"] == "python experiments/toy/line.py"
+    said = capsys.readouterr().out
+    assert "[1/4] toy/line full lmu seed 0: started at" in said
+    assert "order 4" in said
+    assert "results: results/toy/line.json" in said
+
+
+def test_a_finished_cell_is_not_run_again(experiment):
+    assert len(experiment("--size full")) == 4
+    assert experiment("--size full") == []
+
+
+def test_the_committed_results_alone_spare_a_run(experiment):
+    experiment("--size full")
+    for file in experiment.root.glob(".runs/toy/line.full/*.json"):
+        file.unlink()
+    assert experiment("--size full") == []
+
+
+def test_again_runs_finished_cells_anew(experiment):
+    first = experiment("--size full --variants mlp")
+    assert experiment("--size full --variants mlp --again") == first == [(5, 0)]
+
+
+def test_the_newest_run_of_a_cell_counts(experiment):
+    experiment("--size paper")
+    results = experiment.read("results/toy/line.paper.json")
+    results["runs"][0]["environment"]["date"] = "2999-01-01T00:00:00+00:00"
+    write_json(experiment.root / "results/toy/line.paper.json", results)
+    experiment("--size paper")
+    assert experiment.read("results/toy/line.paper.json") == results
+
+
+def test_a_changed_configuration_is_run_again_and_the_others_are_not(experiment):
+    experiment("--size full")
+    changed = {"full": {"lmu": Config(), "mlp": Config(order=6)}}
+    assert experiment("--size full", sizes=changed) == [(6, 0)]
+    results = experiment.read("results/toy/line.json")
+    assert check_results(results, wanted_cells(changed, "full", SEEDS)) == []
+
+
+def test_the_same_seed_gives_the_same_numbers(experiment):
+    experiment("--size full --variants lmu --seeds 1")
+    first = experiment.read(".runs/toy/line.full/lmu-1.json")["metrics"]
+    torch.rand(5)
+    experiment("--size full --variants lmu --seeds 1 --again")
+    assert experiment.read(".runs/toy/line.full/lmu-1.json")["metrics"] == first
+
+
+def test_unfinished_results_are_not_written(experiment, capsys):
+    experiment("--size full --variants lmu --seeds 0 1")
+    assert not (experiment.root / "results").exists()
+    assert "2 cells are missing (lmu-2, mlp-0)" in capsys.readouterr().out
+
+
+def test_tiny_results_stay_out_of_the_committed_folder(experiment):
+    assert experiment() == [(1, 0), (2, 0)]
+    assert not (experiment.root / "results").exists()
+    assert len(experiment.read(".runs/toy/line.tiny/results.json")["runs"]) == 2
+
+
+def test_paper_results_have_a_file_and_one_seed_of_their_own(experiment):
+    assert experiment("--size paper") == [(8, 0)]
+    assert experiment.read("results/toy/line.paper.json")["size"] == "paper"
+
+
+def test_a_changed_setting_makes_a_run_kept_apart(experiment):
+    options = "--size full --variants lmu --seeds 3 --order 9 --widths 3 4"
+    assert experiment(options) == [(9, 3)]
+    assert not (experiment.root / "results").exists()
+    results = experiment.read(".runs/toy/line.full,order=9,widths=_3_4_/results.json")
+    assert results["runs"][0]["config"] == {"order": 9, "widths": [3, 4]}
+
+
+def test_the_folder_of_many_changes_has_a_name_of_bounded_length(tmp_path):
+    file = str(tmp_path / "experiments" / "toy" / "line.py")
+    first = Place.of(file, "full", {"widths": tuple(range(100))})
+    second = Place.of(file, "full", {"widths": tuple(range(101))})
+    assert len(first.folder.name) < 120
+    assert first.folder != second.folder
+
+
+def test_a_cell_that_another_process_works_on_is_left_to_it(experiment, capsys):
+    place = Place.of(str(experiment.root / "experiments/toy/line.py"), "full", {})
+    with place.claim("mlp", 0) as ours:
+        assert ours
+        assert experiment("--size full --seeds 0") == [(4, 0)]
+    assert "mlp seed 0: another process is at it" in capsys.readouterr().out
+    assert experiment("--size full --seeds 0") == [(5, 0)]
+
+
+def _run_variant(root, variant):
+    Experiment(root)(f"--size full --variants {variant}")
+
+
+def test_two_processes_on_different_variants_make_one_results_file(experiment):
+    context = multiprocessing.get_context("fork")
+    workers = [
+        context.Process(target=_run_variant, args=(experiment.root, variant))
+        for variant in ("lmu", "mlp")
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert len(experiment.read("results/toy/line.json")["runs"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--variants lmu cnn", "wanted variants out of ['lmu', 'mlp'], given ['cnn']"),
+        ("--seeds 0 -1", "wanted seeds from 0 to 2**32 - 1, given [-1]"),
+        ("--device cuda:77", "wanted one of the devices"),
+        ("--order 0", "wanted order >= 1, given 0"),
+        ("--size huge", "invalid choice: 'huge'"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_a_clear_message(experiment, capsys, options, message):
+    with pytest.raises(SystemExit):
+        experiment(options)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ({"small": {"lmu": Config()}}, ValueError, "wanted sizes out of"),
+        ({}, ValueError, "wanted sizes out of"),
+        ({"tiny": {"lmu": {"order": 4}}}, TypeError, "of one dataclass"),
+        ({"tiny": {"a/b": Config()}}, ValueError, "wanted a variant named with letters"),
+    ],
+)
+def test_malformed_sizes_are_refused(experiment, sizes, error, message):
+    with pytest.raises(error, match=message):
+        experiment(sizes=sizes)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "message"),
+    [
+        (None, TypeError, "wanted train to return a dict"),
+        ({}, TypeError, "wanted train to return a dict"),
+        ({"loss": float("nan")}, ValueError, "metrics.loss: wanted a finite number"),
+        ({"loss": torch.ones(())}, TypeError, "metrics.loss: wanted a number"),
+    ],
+)
+def test_metrics_that_a_file_cannot_hold_are_refused(experiment, metrics, error, message):
+    with pytest.raises(error, match=message):
+        experiment(train=lambda config, run: metrics)
+    assert list(experiment.root.glob("**/*.json")) == []
+
+
+def test_a_run_without_loops_counts_its_whole_time(experiment, capsys):
+    experiment("--variants lmu", train=lambda config, run: {"curve": [sum(range(1000))]})
+    assert experiment.read(".runs/toy/line.tiny/lmu-0.json")["seconds"] >= 0
+    assert "no single numbers to show" in capsys.readouterr().out
+
+
+def test_an_experiment_outside_its_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="wanted a file at experiments/STEM/NAME.py"):
+        main(str(tmp_path / "line.py"), SIZES, Experiment(tmp_path).train, argv=[])
