@@ -25,7 +25,7 @@ class Config:
     order: int = 40  # Legendre coefficients
     theta: float = 50.0  # window, in steps; the window models see as many past inputs
     hidden: int = 120  # units of each of the two dense layers; of each of the four LSTM layers
-    epochs: int = 40  # passes over the training pieces
+    epochs: int = 120  # passes over the training pieces
     batch: int = 16  # pieces a step
     piece: int = 1000  # length of a training piece, in steps
     learning_rate: float = 3e-3  # of Adam, lowered to zero along a cosine
