@@ -75,7 +75,7 @@ def test_no_style_sheet_loads_anything_from_another_host(offline):
     "html",
     [
         '<script src="https://cdn.example.org/a.js"></script>',
-        '<script async\n src=//cdn.example.org/a.js></script>',
+        "<script async\n src=//cdn.example.org/a.js></script>",
         "<link href='http://fonts.example.org/f.css' rel='stylesheet'>",
         '<img alt="" src="https://example.org/a.png">',
         '<link rel="preconnect" href="https://example.org">',

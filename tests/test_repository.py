@@ -154,6 +154,8 @@ def test_the_public_address_is_the_same_everywhere():
     url = project["urls"]["Repository"]
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert config["repository"]["url"] == url, "run `make notebooks`"
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["repository-code"] == url, "run `make notebooks`"
     for path in sorted((ROOT / "book").glob("*.ipynb")):
         first = nbformat.read(path, as_version=4).cells[0].source
         assert f"git+{url}@" in first, f"{path.name}: run `make notebooks`"

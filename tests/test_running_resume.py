@@ -26,7 +26,7 @@ from archbook.running import main
 
 @dataclass(frozen=True)
 class Config:
-    steps: int = 40  # steps of each loop
+    steps: int = 12  # steps of each loop
     pause: float = 0.0  # seconds of rest in a step
 
 
@@ -43,7 +43,7 @@ def train(config, run):
     state = dict(model=model, adam=adam, schedule=schedule, shuffle=shuffle, losses=losses)
     for loop in ("first", "second"):
         for step in run.steps(config.steps, loop, best=best, **state):
-            if step == 30 and loop == "first":
+            if step == 9 and loop == "first":
                 break
             batch = x[torch.randperm(64, generator=shuffle)[:16]]
             noise = random.random() + np.random.rand()
@@ -84,7 +84,7 @@ def kill_at(process, line):
         if said.strip() == line:
             break
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate()
     return process.returncode
 
 
@@ -102,25 +102,23 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """One run from start to end, and beside it one that is killed in each of its loops."""
+    """One run from start to end, and beside it one that is killed in its second loop."""
     whole, killed = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
     undisturbed = start(whole)
     try:
-        assert kill_at(start(killed), "step first 11") == -signal.SIGKILL
-        assert kill_at(start(killed), "step second 7") == -signal.SIGKILL
+        assert kill_at(start(killed), "step second 4") == -signal.SIGKILL
         left = list(killed.glob(".runs/toy/*/*.pt"))
         last = start(killed)
-        said, _ = last.communicate(timeout=60)
-        assert last.returncode == 0
+        said, _ = last.communicate()
     finally:
-        text, _ = undisturbed.communicate(timeout=60)
-    assert undisturbed.returncode == 0
+        text, _ = undisturbed.communicate()
+    assert (undisturbed.returncode, last.returncode) == (0, 0)
     return Outcome(text, [], whole), Outcome(said, left, killed)
 
 
 def test_a_killed_run_ends_with_the_numbers_of_an_undisturbed_one(outcomes):
     whole, killed = outcomes
-    assert len(whole.metrics["losses"]) == 30 + 40
+    assert len(whole.metrics["losses"]) == 9 + 12
     assert killed.metrics == whole.metrics  # bit for bit
 
 
@@ -132,8 +130,8 @@ def test_a_loop_that_was_left_early_is_not_entered_again(outcomes):
 
 def test_a_killed_loop_goes_on_where_it_was_saved(outcomes):
     _, killed = outcomes
-    assert "step second 6" not in killed.said
-    assert "step second 8" in killed.said
+    assert "step second 3" not in killed.said
+    assert "step second 6" in killed.said
 
 
 def test_checkpoints_are_deleted_when_the_cell_is_finished(outcomes):

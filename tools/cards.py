@@ -90,9 +90,7 @@ def msa_transformer() -> list[str]:
 def omninet() -> list[str]:
     where = {(t, k): (40 + 56 * t, 122 - 47 * k) for t in range(6) for k in range(3)}
     target = where[(3, 2)]
-    parts = [
-        line(*target, *place, BLUE, 1.2) for place in where.values() if place != target
-    ]
+    parts = [line(*target, *place, BLUE, 1.2) for place in where.values() if place != target]
     colours = [GREY, GREEN, PINK]
     parts += [dot(*place, 7, colours[k]) for (_, k), place in where.items()]
     return [*parts, dot(*target, 10, ORANGE)]

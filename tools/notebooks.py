@@ -4,8 +4,8 @@ notebooks.py            all notebooks named in _toc.yml
 notebooks.py --only lmu one of them
 notebooks.py --stamp    only the form: address, metadata, cell names; nothing is run
 
-Also copies the public address from pyproject.toml, the one place that defines it, into _config.yml
-and into the hidden first cell that installs the package where it is missing (Colab).
+Also copies the public address from pyproject.toml, the one place that defines it, into _config.yml,
+CITATION.cff and the hidden first cell that installs the package where it is missing (Colab).
 """
 
 import argparse
@@ -82,20 +82,28 @@ def bootstrap_source(root: Path = ROOT) -> str:
     return (
         "try:\n"
         "    import archbook  # noqa: F401\n"
-        "except ImportError:  # on Colab: the book's package, beside the torch that is there\n"
+        "except ImportError:  # Colab: the package, beside the torch that is there\n"
         f'    %pip install -q "archbook[notebook] @ {source}"'
     )
 
 
-def stamp_config(root: Path = ROOT) -> None:
-    path = root / "_config.yml"
-    text = path.read_text(encoding="utf-8")
-    pattern = re.compile(r"(^repository:\n  url: ).*$", re.MULTILINE)
-    if not pattern.search(text):
-        raise ValueError("_config.yml must hold 'repository:' and below it '  url: ...'")
-    stamped = pattern.sub(lambda match: match.group(1) + repository_url(root), text)
-    if stamped != text:
-        path.write_text(stamped, encoding="utf-8")
+# Where the public address and the version stand a second time, and the line that holds them.
+STAMPED = [
+    ("_config.yml", r"(^repository:\n  url: ).*$", repository_url),
+    ("CITATION.cff", r"(^repository-code: ).*$", lambda root: f'"{repository_url(root)}"'),
+    ("CITATION.cff", r"(^version: ).*$", package_version),
+]
+
+
+def stamp_files(root: Path = ROOT) -> None:
+    for name, line, value in STAMPED:
+        text = (root / name).read_text(encoding="utf-8")
+        pattern = re.compile(line, re.MULTILINE)
+        if not pattern.search(text):
+            raise ValueError(f"{name}: wanted a line of the form {line}, given none")
+        stamped = pattern.sub(lambda match, v=value: match.group(1) + v(root), text)
+        if stamped != text:
+            (root / name).write_text(stamped, encoding="utf-8")
 
 
 def stamp_bootstrap(notebook: nbformat.NotebookNode, root: Path = ROOT) -> None:
@@ -211,7 +219,7 @@ def main() -> int:
         paths = [path for path in paths if path.stem == arguments.only]
         if not paths:
             sys.exit(f"_toc.yml names no notebook with the stem {arguments.only!r}")
-    stamp_config()
+    stamp_files()
     failed = False
     for path in paths:
         name = path.relative_to(ROOT)

@@ -8,6 +8,16 @@ from sphinx.application import Sphinx
 REPAIRS = [
     # A bibliography entry may stand only in a list that some readers do not announce as one.
     (re.compile(r'role="doc-biblioentry"'), 'role="listitem"'),
+    # A spoken name that leaves out what is written on the button: drop it, the writing is enough.
+    (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="[^"]*"'), r"\1"),
+    (re.compile(r'(<summary\b[^>]*?) aria-label="[^"]*"'), r"\1"),
+    # The three icons of the colour switch add their titles to its name.
+    (re.compile(r'(<i class="theme-switch\b[^>]*?)\s+title="[^"]*"'), r"\1"),
+    # The book's title in the sidebar stands outside every landmark.
+    (
+        re.compile(r'<div class="sidebar-primary-item">(?=\s*<a class="navbar-brand)'),
+        '<div class="sidebar-primary-item" role="navigation" aria-label="Start of the book">',
+    ),
 ]
 
 

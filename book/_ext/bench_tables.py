@@ -42,12 +42,12 @@ def candidate_cell(candidate: dict | None, is_baseline: bool) -> str:
 
 
 def size_cell(size: dict) -> str:
-    """`order 468, T 784`: the names as the benchmark gives them."""
-    return ", ".join(f"{name} {value}" for name, value in size.items())
+    """`order 468`, `T 784`, one a line: the names as the benchmark gives them."""
+    return CELL_BREAK.join(f"{name} {value:,}" for name, value in size.items())
 
 
 def table_lines(table: dict) -> list[str]:
-    """One benchmark table in Markdown: a row for each size and pass, a column for each candidate."""
+    """One benchmark table in Markdown: a row a size and pass, a column a candidate."""
     names: list[str] = [table["baseline"]]
     for row in table["rows"]:
         names += [name for name in row["candidates"] if name not in names]
@@ -56,7 +56,14 @@ def table_lines(table: dict) -> list[str]:
         + [candidate_cell(row["candidates"].get(n), n == table["baseline"]) for n in names]
         for row in table["rows"]
     ]
-    return [f"**{table['title']}**", "", *markdown_table(["Size", "Pass", *names], rows), ""]
+    return [
+        f"**{table['title']}**",
+        "",
+        ":::{div} bench-table",
+        *markdown_table(["Size", "Pass", *names], rows),
+        ":::",
+        "",
+    ]
 
 
 def machine_line(environment: dict) -> str:

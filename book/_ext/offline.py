@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -24,9 +25,7 @@ FETCHED = re.compile(
     r"\shref\s*=\s*[\"']?([^\"'\s>]+)",
     re.IGNORECASE,
 )
-CSS_FETCHED = re.compile(
-    r"url\(\s*[\"']?([^\"')]+)|@import\s+[\"']([^\"']+)", re.IGNORECASE
-)
+CSS_FETCHED = re.compile(r"url\(\s*[\"']?([^\"')]+)|@import\s+[\"']([^\"']+)", re.IGNORECASE)
 STYLE = re.compile(r"<style\b[^>]*>(.*?)</style>|\sstyle\s*=\s*\"([^\"]*)\"", re.DOTALL | re.I)
 
 
@@ -49,13 +48,15 @@ def foreign_requests_of_css(css: str) -> list[str]:
     return [a or b for a, b in CSS_FETCHED.findall(css) if is_foreign(a or b)]
 
 
-def drop_unused(app: Sphinx, config) -> None:
+def settle_theme(app: Sphinx, config) -> None:
     # Written into the options that Jupyter Book generated: setting html_theme_options in
     # _config.yml would replace them, and the launch buttons with them.
     config.html_theme_options = {
         **config.html_theme_options,
         "navbar_persistent": [],  # else a second search box
     }
+    # Without a default the theme's script reports an invalid mode on every first visit.
+    config.html_context = {"default_mode": "auto", **config.html_context}
 
 
 def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
@@ -70,6 +71,12 @@ def drop_thebe(app: Sphinx, pagename, templatename, context, doctree) -> None:
 
 def _source(asset) -> str:
     return f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', '')}".lower()
+
+
+def drop_thebe_from_text(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    for raw in list(doctree.findall(nodes.raw)):
+        if "text/x-thebe-config" in raw.astext() or raw.astext().startswith("<script>kernelName"):
+            raw.parent.remove(raw)
 
 
 def copy_mathjax(app: Sphinx) -> None:
@@ -104,8 +111,9 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict:
-    app.connect("config-inited", drop_unused)
+    app.connect("config-inited", settle_theme)
     # After every extension that adds scripts.
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("doctree-resolved", drop_thebe_from_text, priority=900)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ def _grows(value: Any) -> bool:
 
 def _weighted_sum(value: Tensor) -> Tensor:
     """A number whose gradient sees every entry: the plain sum of a softmax would see none."""
-    value = torch.view_as_real(value) if value.is_complex() else value
+    value = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(value.shape, generator=generator, dtype=torch.float64)
     return (value.double() * weights.to(value.device)).sum()
@@ -156,6 +156,18 @@ def glue(name: str, value: Any) -> None:
     except ImportError:
         return
     glue_into_page(name, value, display=False)
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Display a table, first column left, the others right; plain text where Markdown is not."""
+    from IPython.display import display
+
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"wanted rows of {len(header)} entries, given {list(row)}")
+    lines = [header, [":--"] + ["--:"] * (len(header) - 1), *rows]
+    text = "\n".join("| " + " | ".join(str(entry) for entry in line) + " |" for line in lines)
+    display({"text/markdown": text, "text/plain": text}, raw=True)
 
 
 def show_environment(device: torch.device | str = "cpu") -> None:

@@ -39,7 +39,7 @@ SIZES = {
     "full": {f"lmu0_{w}": Config(window=w) for w in (100, 1000, 10_000, 100_000)}
     | {f"lmu0_order_{d}": Config(order=d) for d in (6, 12, 25, 50)}
     | {f"{name}_1000": Config(name) for name in ("ridge", "ema")}
-    | {f"lstm_{w}": Config("lstm", window=w, seconds=120.0) for w in (25, 100, 400)},
+    | {f"lstm_{w}": Config("lstm", window=w, seconds=60.0) for w in (25, 100, 400)},
     "paper": {f"lstm_{w}": Config("lstm", window=w, seconds=3600.0) for w in (25, 100, 400, 1600)},
 }
 

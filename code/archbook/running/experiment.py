@@ -115,7 +115,7 @@ def _run_cell(
             "seed": seed,
             "config": settings,
             "metrics": metrics,
-            "seconds": round(run.seconds or wall, 3),
+            "seconds": float(f"{run.seconds or wall:.6g}"),
             "environment": environment(device, place.root)
             | {key: machine[key] for key in ("git_commit", "command")},  # as they were at start
         }

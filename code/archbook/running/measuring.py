@@ -33,6 +33,7 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(warmup + rounds):
         shuffle(order)
+        gc.collect()  # the collector rests while a candidate runs, so it works here
         for name in order:
             seconds = _time_once(candidates[name], device)
             if number >= warmup:
@@ -41,7 +42,6 @@ def interleaved(
 
 
 def _time_once(call: Callable[[], Any], device: torch.device | str | None) -> float:
-    gc.collect()  # the garbage of one candidate is not the next one's work
     collected = gc.isenabled()
     gc.disable()
     try:

@@ -1,0 +1,408 @@
+"""The LMU's memory: its four forms against each other, and the network against its peers.
+
+    python benchmarks/bench_lmu.py                  all parts; needs a quiet machine
+    python benchmarks/bench_lmu.py --part forms     one part; the other tables stay
+    python benchmarks/bench_lmu.py --quick          tiny sizes, written to .runs/ only
+
+Parts, each a table of results/lmu/bench.json (bench_cuda.json on a card):
+
+last    the psMNIST network, which reads the last state alone: one product (2021, Eq. 25) against
+        the recurrence, FFT and chunks with the same weights. Table `peers`, from the same rounds:
+        an LSTM of equal weights and the LMU of 2019 at its published width.
+forms   all states: does `mode="auto"` take a form that is within 25 % of the best of the three?
+length  how time and peak memory grow with the length, and the exponents that theory predicts.
+
+Outputs and gradients are shown equal before anything is timed. Arithmetic is float32 without
+TF32; checks of values (NaN) are off, as in the training loops.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads that spin while they
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # wait slow a busy machine down several times
+
+import argparse
+import gc
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from archbook.checks import value_checks
+from archbook.lmu import LMU, LegendreMemory, LMUCell
+from archbook.running import (
+    check_bench,
+    environment,
+    interleaved,
+    peak_memory,
+    pick_device,
+    ratios,
+    results_path,
+    write_bench,
+    write_json,
+)
+
+Size = dict[str, Any]  # order, T, batch, hidden; units of the LSTM; (order, units) of 2019
+Work = Callable[[], tuple[Tensor, ...]]
+
+CLASSES = 10
+BASE, RECURRENCE, COMPILED = "last state", "recurrence", "recurrence, compiled"
+IN_PARALLEL = {"FFT": "fft", "chunks": "chunked"}
+FORMS = (BASE, RECURRENCE, *IN_PARALLEL)
+LSTM, LMU_2019 = "nn.LSTM", "LMU of 2019"
+MODES = ("auto", "recurrent", "fft", "chunked")
+LIMIT = 1.25  # `auto` may take so many times the best form's time
+BLOCK = 16  # steps that torch.compile unrolls: 784 in one piece compile for minutes
+ROUNDS = (3, 11)  # at least, at most
+SMALL = 4.0  # MiB below which the growth of a process says little
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and for about how many seconds a row (forward alone: a quarter)."""
+
+    last: tuple[Size, ...]
+    grid: tuple[Size, ...]
+    length: tuple[Size, ...]
+    seconds: dict[str, float]
+    memory_of: tuple[str, ...]  # candidates with a process of their own for their peak memory
+    compiled: bool  # also compile the recurrence
+
+
+def grid(orders: tuple[int, ...], lengths: tuple[int, ...], batches: tuple[int, ...]) -> Any:
+    sizes = product(orders, lengths, batches)
+    return tuple({"order": order, "T": T, "batch": batch} for order, T, batch in sizes)
+
+
+FULL = Plan(
+    last=(  # the paper's network, and two smaller ones of its proportions
+        {"order": 32, "T": 128, "batch": 16, "hidden": 24, "lstm": 14, "cell": (18, 14)},
+        {"order": 128, "T": 784, "batch": 32, "hidden": 95, "lstm": 55, "cell": (70, 58)},
+        {"order": 468, "T": 784, "batch": 100, "hidden": 346, "lstm": 202, "cell": (256, 212)},
+    ),
+    grid=grid((16, 64, 256), (128, 1024, 8192), (1, 16, 64)),
+    length=tuple({"order": 64, "T": 2**k, "batch": 16, "hidden": 47} for k in range(7, 15)),
+    seconds={"last": 80.0, "forms": 3.0, "length": 5.0},
+    memory_of=(*FORMS, LSTM, LMU_2019),
+    compiled=True,
+)
+QUICK = Plan(
+    last=({"order": 8, "T": 32, "batch": 4, "hidden": 6, "lstm": 4, "cell": (4, 4)},),
+    grid=grid((4, 8), (16, 64), (1, 4)),
+    length=tuple({"order": 8, "T": T, "batch": 4, "hidden": 6} for T in (32, 64)),
+    seconds={"last": 0.1, "forms": 0.1, "length": 0.1},
+    memory_of=(),
+    compiled=False,
+)
+
+
+# -- the network that reads the last state, and its peers ---------------------------------------
+
+
+def advance(m: Tensor, u: Tensor, decay: Tensor, B_bar: Tensor) -> Tensor:
+    """Eq. 19 over a few steps: state (batch, order), u (batch, steps) -> state."""
+    for u_t in u.unbind(1):
+        m = torch.addmm(u_t[:, None] * B_bar, m, decay)
+    return m
+
+
+@cache
+def compiled_advance() -> Callable[..., Tensor]:
+    return torch.compile(advance, dynamic=False)
+
+
+class LastState(nn.Module):
+    """The psMNIST network; `form` says how the memory gets to its last state."""
+
+    def __init__(self, form: str, order: int, T: int, hidden: int):
+        super().__init__()
+        self.form = form
+        self.lmu = LMU(1, hidden, 1, order, float(T), False, write_activation=nn.Identity())
+        self.classify = nn.Linear(hidden, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == BASE:
+            return self.classify(self.lmu(x))
+        lmu = self.lmu
+        u = lmu.f_1(lmu.U_x(x))
+        if self.form in IN_PARALLEL:
+            m = lmu.memory(u, IN_PARALLEL[self.form])[:, -1]
+        else:
+            m = self._recurrence(u[..., 0])[:, None]
+        return self.classify(lmu.f_2(lmu.U_m(m.flatten(-2)) + lmu.W_x(x[:, -1])))
+
+    def _recurrence(self, u: Tensor) -> Tensor:
+        """Keeps no state but the last: leaner and faster than `mode="recurrent"`."""
+        step = compiled_advance() if self.form == COMPILED else advance
+        memory = self.lmu.memory
+        m = u.new_zeros(len(u), memory.order).requires_grad_(u.requires_grad)  # compile once
+        for block in u.split(BLOCK, dim=1):
+            m = step(m, block, memory.A_bar.mT, memory.B_bar)
+        return m
+
+
+class StepByStep(nn.Module):
+    """A recurrent peer under the same classifier."""
+
+    def __init__(self, cell: nn.Module, hidden: int):
+        super().__init__()
+        self.cell = cell
+        self.classify = nn.Linear(hidden, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.cell.unroll(x) if isinstance(self.cell, LMUCell) else self.cell(x)[0]
+        return self.classify(h[:, -1])
+
+
+def network(name: str, size: Size) -> nn.Module:
+    """A candidate with fresh weights: (batch, T, 1) -> (batch, classes)."""
+    if name == LSTM:
+        return StepByStep(nn.LSTM(1, size["lstm"], batch_first=True), size["lstm"])
+    if name == LMU_2019:
+        order, hidden = size["cell"]
+        return StepByStep(LMUCell(1, hidden, order, float(size["T"])), hidden)
+    return LastState(name, size["order"], size["T"], size["hidden"])
+
+
+def prepare(name: str, size: Size, device: str, backward: bool) -> tuple[nn.Module, Work]:
+    """A network and its work: the logits, or the loss and the gradients of all weights."""
+    torch.manual_seed(0)
+    model = network(name, size).to(device)
+    torch.manual_seed(1)  # the same images for every candidate
+    x = torch.rand(size["batch"], size["T"], 1).to(device)
+    y = torch.randint(CLASSES, (size["batch"],)).to(device)
+
+    def forward() -> tuple[Tensor, ...]:
+        with value_checks(False), torch.no_grad():
+            return (model(x),)
+
+    def training_step() -> tuple[Tensor, ...]:
+        with value_checks(False):
+            loss = cross_entropy(model(x), y)
+            return loss.detach(), *torch.autograd.grad(loss, tuple(model.parameters()))
+
+    return model, training_step if backward else forward
+
+
+def step_alone(name: str, size: Size, device: str) -> Work:
+    """What the process that measures peak memory runs; the memory's tables are already built."""
+    model, work = prepare(name, size, device, backward=True)
+    with torch.no_grad():
+        model(torch.zeros(1, size["T"], 1, device=device))
+    return work
+
+
+# -- measuring -----------------------------------------------------------------------------------
+
+
+def assert_equal(results: dict[str, tuple[Tensor, ...]], tolerance: float = 1e-3) -> None:
+    """Every candidate's outputs and gradients equal the first's, relative to the largest entry."""
+    first, *others = results
+    for name in others:
+        for wanted, given in zip(results[first], results[name], strict=True):
+            error = float((given - wanted).abs().max() / wanted.abs().max())
+            if not error < tolerance:  # NaN fails too
+                raise AssertionError(f"{name} differs from {first} by {error:.1e}")
+
+
+def measured(works: dict[str, Work], base: str, seconds: float, device: str) -> dict:
+    """Median milliseconds and within-round ratios; as many rounds as the seconds allow."""
+    gpu = device != "cpu"  # the CPU's warm-up is the check of equality
+    once = interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
+    rounds = int(seconds / sum(value[0] for value in once.values()))
+    rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
+    times = interleaved(works, rounds, warmup=20 if gpu else 0, device=device)
+    ratio = ratios(times, base)
+    return {
+        name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio[name], "peak_mib": None}
+        for name in works
+    }
+
+
+def row(size: Size, backward: bool, candidates: dict) -> dict:
+    """One row of a table, printed as soon as it is finished."""
+    shown = {key: size[key] for key in ("order", "T", "batch")}
+    kind = "forward+backward" if backward else "forward"
+    print(shown, kind)
+    for name, one in candidates.items():
+        q = one["ratio"]
+        peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
+        spread = f"{q['median']:9.3f} [{q['q1']:.3f}, {q['q3']:.3f}]"
+        print(f"  {name:21}{one['ms']:11.3f} ms {spread:30}{peak}", flush=True)
+    return {"size": shown, "pass": kind, "candidates": candidates}
+
+
+def networks(names: Iterable[str], size: Size, backward: bool, part: str, plan: Plan, device: str):
+    """Networks at one size: shown equal where weights are, timed, their peak memory measured."""
+    made = {name: prepare(name, size, device, backward) for name in names}
+    works = {name: work for name, (_, work) in made.items()}
+    # once each: builds the tables, compiles, and shows that the forms compute the same
+    results = {name: work() for name, work in works.items()}
+    assert_equal({name: found for name, found in results.items() if name not in (LSTM, LMU_2019)})
+    found = measured(works, BASE, plan.seconds[part] / (1 if backward else 4), device)
+    for name, one in found.items():
+        one["weights"] = sum(p.numel() for p in made[name][0].parameters())
+        if backward and name in plan.memory_of:
+            target = f"{Path(__file__).resolve()}:step_alone"
+            one["peak_mib"] = peak_memory(target, name, size, device) / 2**20
+    return row(size, backward, found)
+
+
+# -- the parts -----------------------------------------------------------------------------------
+
+
+def part_last(plan: Plan, device: str) -> list[dict]:
+    """The psMNIST network, and its peers in the same rounds."""
+    rows = []
+    for size, backward in product(plan.last, (True, False)):
+        compiled = [COMPILED] if backward and plan.compiled else []
+        names = [*FORMS, *compiled, LSTM, LMU_2019]
+        rows.append(networks(names, size, backward, "last", plan, device))
+    title = "psMNIST network, which reads the last state alone: "
+    return [
+        table("last", title + "four ways to that state", BASE, without(rows, LSTM, LMU_2019)),
+        table(
+            "peers",
+            title + "an LSTM of equal weights, the LMU of 2019 at its own width",
+            BASE,
+            without(rows, RECURRENCE, COMPILED, *IN_PARALLEL),
+        ),
+    ]
+
+
+def table(name: str, title: str, baseline: str, rows: list[dict], **more: Any) -> dict:
+    return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}
+
+
+def without(rows: list[dict], *names: str) -> list[dict]:
+    """The rows without some of their candidates."""
+    return [
+        r | {"candidates": {key: c for key, c in r["candidates"].items() if key not in names}}
+        for r in rows
+    ]
+
+
+def part_forms(plan: Plan, device: str) -> list[dict]:
+    """All states: does `mode="auto"` take a form near the best one?"""
+    rows = []
+    for size, backward in product(plan.grid, (True, False)):
+        works = states(size, backward, device)
+        first = works["recurrent"]()
+        for mode in MODES:  # one by one: the largest states take half a gigabyte
+            assert_equal({"recurrent": first, mode: works[mode]()})
+        del first
+        rows.append(row(size, backward, measured(works, "auto", plan.seconds["forms"], device)))
+    rule = {"limit": LIMIT, "cells": len(plan.grid)}
+    for r in rows:
+        best = min(r["candidates"][mode]["ratio"]["median"] for mode in MODES[1:])
+        rule[r["pass"]] = rule.get(r["pass"], 0) + (best * LIMIT >= 1)  # cells within the limit
+    print(f"auto against the best form: {rule}")
+    return [table("forms", 'All states, and what `mode="auto"` takes', "auto", rows, rule=rule)]
+
+
+def states(size: Size, backward: bool, device: str) -> dict[str, Work]:
+    """The memory alone in every mode: all states, and the gradient of u in a training step."""
+    torch.manual_seed(0)
+    memory = LegendreMemory(size["order"], float(size["T"])).to(device)
+    u = torch.randn(size["batch"], size["T"], 1).to(device).requires_grad_(backward)
+    above = torch.randn(*u.shape, size["order"]).to(device) if backward else None
+
+    def work(mode: str) -> tuple[Tensor, ...]:
+        with value_checks(False), torch.set_grad_enabled(backward):
+            m = memory(u, mode)
+            return (m.detach(), *torch.autograd.grad(m, u, above)) if backward else (m,)
+
+    return {mode: lambda mode=mode: work(mode) for mode in MODES}
+
+
+def part_length(plan: Plan, device: str) -> list[dict]:
+    """A training step that reads the last state alone, over ever longer sequences."""
+    rows = [networks(FORMS, size, True, "length", plan, device) for size in plan.length]
+    upper = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
+    exponents = {name: growth(name, upper) for name in FORMS}
+    print(f"exponents from T = {upper[0]['size']['T']}: {json.dumps(exponents, indent=1)}")
+    more = {"exponents": exponents, "exponents_from_T": upper[0]["size"]["T"]}
+    return [table("length", "A training step against the length", BASE, rows, **more)]
+
+
+def growth(name: str, rows: list[dict]) -> dict:
+    """Exponents of time and memory in T, fitted, beside those of the operation counts."""
+    T = [r["size"]["T"] for r in rows]
+    ms = [r["candidates"][name]["ms"] for r in rows]
+    peaks = [r["candidates"][name]["peak_mib"] for r in rows]
+    operations = [t * math.log2(2 * t) if name == "FFT" else t for t in T]
+    return {
+        "time": slope(T, ms),
+        "time_predicted": slope(T, operations),
+        "memory": slope(T, peaks) if all(peak and peak > SMALL for peak in peaks) else None,
+        "memory_predicted": 1.0,
+    }
+
+
+def slope(T: list[int], values: list[float]) -> float:
+    """The exponent of the power of T that fits best."""
+    return round(float(np.polyfit(np.log(T), np.log(values), 1)[0]), 3)
+
+
+PARTS = {"last": part_last, "forms": part_forms, "length": part_length}
+TABLES = ("last", "peers", "forms", "length")
+
+
+def save(tables: list[dict], device: str, quick: bool) -> Path:
+    """Put the new tables beside the older ones that the same machine has measured."""
+    here = environment(device)
+    name = "bench" if device == "cpu" else "bench_cuda"
+    path = results_path("lmu", name)
+    if quick:
+        path = path.parents[2] / ".runs" / "lmu" / f"{name}.json"
+    kept = {table["name"]: table | {"environment": here} for table in tables}
+    for old in json.loads(path.read_text())["tables"] if path.exists() else ():
+        alike = all(old["environment"][key] == here[key] for key in ("device_name", "threads"))
+        if alike:
+            kept.setdefault(old["name"], old)
+        else:
+            print(f"table {old['name']} is dropped: another machine or other threads")
+    bench = {
+        "benchmark": "lmu",
+        "title": "Legendre Memory Unit",
+        "environment": here,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "tables": [kept[name] for name in TABLES if name in kept],
+    }
+    if not quick:
+        return write_bench("lmu", name, bench)
+    if faults := check_bench(bench):
+        raise ValueError(f"wanted complete tables, given faults {faults}")
+    write_json(path, bench)
+    return path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Time the LMU's memory and its peers.")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing in results/")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
+    given = parser.parse_args(arguments)
+    device = str(pick_device(given.device))
+    torch.set_num_threads(given.threads)
+    torch.set_float32_matmul_precision("highest")  # no TF32
+    gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
+    for part in given.part:
+        print(f"-- {part}: {PARTS[part].__doc__}", flush=True)
+        path = save(PARTS[part](QUICK if given.quick else FULL, device), device, given.quick)
+        print(f"wrote {path.name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

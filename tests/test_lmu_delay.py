@@ -1,0 +1,217 @@
+"""The delay system: its matrices, impulse response and readout against independent answers.
+
+What turns red when the heart is broken (each was tried on a copy):
+- A transposed, a sign or an index wrong: test_the_matrices_equal_the_papers_discretised_by_scipy
+- doubling with a stale power of A_bar: test_doubling_equals_repeated_multiplication
+"""
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from numpy.polynomial import legendre
+from torch import Tensor
+
+from archbook.lmu import (
+    LegendreMemory,
+    impulse_response,
+    legendre_delay_matrices,
+    legendre_readout,
+)
+
+
+def paper_matrices(order: int, theta: float) -> tuple[Tensor, Tensor]:
+    """A and B element by element, then scipy's zero-order hold."""
+    A = np.empty((order, order))
+    for i in range(order):
+        for j in range(order):
+            A[i, j] = (2 * i + 1) * (-1 if i < j else (-1) ** (i - j + 1))
+    B = np.array([[(2 * i + 1) * (-1.0) ** i] for i in range(order)])
+    system = A / theta, B / theta, np.eye(order), np.zeros((order, 1))
+    A_bar, B_bar, *_ = scipy.signal.cont2discrete(system, 1.0, "zoh")
+    return torch.from_numpy(A_bar), torch.from_numpy(B_bar[:, 0])
+
+
+def largest(difference: Tensor, scale: Tensor) -> float:
+    return float(difference.abs().max() / scale.abs().max().clamp(min=1))
+
+
+@pytest.mark.parametrize(
+    ("order", "theta"), [(1, 2.0), (4, 4.0), (7, 3.5), (32, 200.0), (256, 784.0)]
+)
+def test_the_matrices_equal_the_papers_discretised_by_scipy(order, theta):
+    for found, wanted in zip(
+        legendre_delay_matrices(order, theta), paper_matrices(order, theta), strict=True
+    ):
+        assert found.dtype == torch.float64
+        assert largest(found - wanted, wanted) < 1e-12
+
+
+def test_the_matrices_equal_the_reference_values():
+    A_bar, B_bar = legendre_delay_matrices(4, 4)
+    wanted_B = [0.24486969, -0.57417024, 0.46759920, -0.01829987]
+    wanted_A = [0.75513031, -0.19139008, -0.09351984, -0.00261427]
+    wanted_H = [0.2448696918, 0.2511170509, 0.2792438643, 0.1760346958, 0.0546534138, -0.0001733295]
+    assert B_bar.tolist() == pytest.approx(wanted_B, abs=5e-9)
+    assert A_bar[0].tolist() == pytest.approx(wanted_A, abs=5e-9)
+    assert impulse_response(A_bar, B_bar, 6)[0].tolist() == pytest.approx(wanted_H, abs=5e-11)
+
+
+def test_euler_is_one_explicit_step_of_the_papers_equation():
+    A_bar, B_bar = legendre_delay_matrices(3, 10, discretization="euler")
+    A = torch.tensor([[-1.0, -1, -1], [3, -3, -3], [-5, 5, -5]], dtype=torch.float64)
+    torch.testing.assert_close(A_bar, torch.eye(3, dtype=torch.float64) + A / 10)
+    torch.testing.assert_close(B_bar, torch.tensor([0.1, -0.3, 0.5], dtype=torch.float64))
+
+
+def test_a_float32_request_rounds_the_float64_matrices_once():
+    for single, double in zip(
+        legendre_delay_matrices(40, 100, dtype=torch.float32),
+        legendre_delay_matrices(40, 100),
+        strict=True,
+    ):
+        assert torch.equal(single, double.float())
+
+
+@pytest.mark.parametrize(("order", "theta"), [(4, 4.0), (32, 100.0), (256, 784.0)])
+def test_a_constant_input_rests_at_e_0(order, theta):
+    """A e_0 = -B, so with c = 1 the state (1, 0, ..., 0) is a fixed point."""
+    A_bar, B_bar = legendre_delay_matrices(order, theta)
+    e_0 = torch.eye(order, dtype=torch.float64)[0]
+    assert largest(A_bar @ e_0 + B_bar - e_0, e_0) < 1e-12
+
+
+@pytest.mark.parametrize(("order", "theta"), [(4, 4.0), (64, 784.0), (256, 784.0)])
+def test_the_log_determinant_is_minus_order_squared_over_theta(order, theta):
+    """From the trace of A. Float64 loses it by order 468, where exp(-279) is left of it."""
+    sign, value = torch.linalg.slogdet(legendre_delay_matrices(order, theta)[0])
+    assert sign == 1
+    assert value.item() == pytest.approx(-(order**2) / theta, rel=1e-9)
+
+
+@pytest.mark.parametrize(("order", "theta"), [(4, 4.0), (6, 40.0), (32, 100.0)])
+def test_the_impulse_response_sums_to_e_0(order, theta):
+    H = impulse_response(*legendre_delay_matrices(order, theta), length=int(20 * theta))
+    e_0 = torch.eye(order, dtype=torch.float64)[0]
+    assert largest(H.sum(-1) - e_0, e_0) < 1e-9
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("length", [1, 2, 3, 64, 101])
+def test_doubling_equals_repeated_multiplication(length):
+    A_bar, B_bar = legendre_delay_matrices(9, 30.0)
+    column, columns = B_bar, []
+    for _ in range(length):
+        columns.append(column)
+        column = A_bar @ column
+    assert largest(impulse_response(A_bar, B_bar, length) - torch.stack(columns, 1), B_bar) < 1e-13
+
+
+def test_a_batch_of_start_vectors_gives_a_batch_of_responses():
+    A_bar, _ = legendre_delay_matrices(5, 20)
+    starts = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
+    wanted = torch.stack([impulse_response(A_bar, start, 11) for start in starts])
+    torch.testing.assert_close(impulse_response(A_bar, starts, 11), wanted)
+
+
+@pytest.mark.parametrize(
+    ("order", "theta"), [(1, 2.0), (4, 4.0), (20, 2.0), (256, 784.0), (468, 784.0)]
+)
+def test_zero_order_hold_is_stable(order, theta):
+    assert torch.linalg.eigvals(legendre_delay_matrices(order, theta)[0]).abs().max() < 1
+
+
+def test_the_readout_holds_the_shifted_legendre_polynomials():
+    r = torch.linspace(0, 1, 21, dtype=torch.float64)
+    wanted = legendre.legvander(2 * r.numpy() - 1, 31)
+    torch.testing.assert_close(legendre_readout(32, r), torch.from_numpy(wanted))
+    assert legendre_readout(1, r).shape == (21, 1)
+
+
+def two_sines(t: Tensor) -> Tensor:
+    return torch.sin(2 * torch.pi * t / 150) + torch.sin(2 * torch.pi * t / 61)
+
+
+def delay_error(order: int, theta: int, offset: float) -> float:
+    """RMSE of the readout at r = 1 against the sines of amplitude 1 at t - theta + offset."""
+    t = torch.arange(2000, dtype=torch.float64)
+    states = LegendreMemory(order, theta).double()(two_sines(t)[None, :, None])[0, :, 0]
+    delayed = states @ legendre_readout(order, torch.ones(1, dtype=torch.float64))[0]
+    return (delayed - two_sines(t - theta + offset))[600:].square().mean().sqrt().item()
+
+
+def test_the_delayed_signal_is_read_out_better_by_a_higher_order():
+    errors = [delay_error(order, 200, offset=1) for order in (6, 12, 32)]
+    assert errors == pytest.approx([0.53, 0.13, 0.039], abs=0.005)
+
+
+def test_a_held_sample_counts_from_the_middle_of_its_step():
+    """What is left at order 32 is not the memory's error: u_t is held from t - 1 to t."""
+    assert delay_error(32, 200, offset=0.5) < 1e-3
+
+
+# ---- what is refused ----
+
+eye, row = torch.eye(3), torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0, 4.0), ValueError, "order must be at least 1, got 0"),
+        ((-3, 4.0), ValueError, "order must be at least 1, got -3"),
+        ((True, 4.0), TypeError, "order must be an int, got True of type bool"),
+        ((4.0, 4.0), TypeError, "order must be an int, got 4.0 of type float"),
+        ((4, 0.0), ValueError, "theta must be positive and finite .*got 0.0"),
+        ((4, -2), ValueError, "theta must be positive and finite .*got -2"),
+        ((4, float("nan")), ValueError, "theta must be positive and finite .*got nan"),
+        ((4, float("inf")), ValueError, "theta must be positive and finite .*got inf"),
+        ((4, True), TypeError, "theta must be a number of steps, got True"),
+        ((4, "8"), TypeError, "theta must be a number of steps, got '8'"),
+        ((4, 8.0, "tustin"), ValueError, "one of 'zoh', 'euler', got 'tustin'"),
+        ((4, 8.0, "zoh", torch.int64), TypeError, "torch.float32 or torch.float64, got torch.int"),
+        ((4, 8.0, "zoh", torch.float16), TypeError, "torch.float32 or .*got torch.float16"),
+    ],
+)
+def test_matrices_are_refused_for(arguments, error, message):
+    with pytest.raises(error, match=message):
+        legendre_delay_matrices(*arguments)
+
+
+@pytest.mark.parametrize("theta", [0.5, 1, 1.99])
+def test_a_window_under_two_steps_warns_that_theta_is_in_steps(theta):
+    with pytest.warns(UserWarning, match=f"theta is {theta}: .*in steps, not in seconds"):
+        legendre_delay_matrices(4, theta)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((eye, row, 0), ValueError, "length must be at least 1, got 0"),
+        ((eye, row, 2.0), TypeError, "length must be an int, got 2.0 of type float"),
+        ((eye, torch.ones(4), 1), ValueError, r"A_bar must have shape \(4, 4\), got \(3, 3\)"),
+        ((eye[0], row, 5), ValueError, r"A_bar must have shape \(3, 3\), got \(3,\)"),
+        (([[1.0]], torch.ones(1), 5), TypeError, "A_bar must be a tensor, got list"),
+        ((eye.double(), row, 5), TypeError, "B_bar must be torch.float64 like A_bar, got .*32"),
+        ((eye, row.to("meta"), 5), ValueError, "B_bar must be on cpu like A_bar, got .*meta"),
+    ],
+)
+def test_an_impulse_response_is_refused_for(arguments, error, message):
+    with pytest.raises(error, match=message):
+        impulse_response(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0, torch.zeros(1)), ValueError, "order must be at least 1, got 0"),
+        ((3, 0.5), TypeError, "relative_delay must be a tensor, got float"),
+        ((3, torch.tensor(0.5)), ValueError, r"relative_delay must have shape \(delays\), got"),
+        ((3, torch.tensor([0.0, 1.5])), ValueError, r"must lie in \[0, 1\], got 0 to 1.5"),
+        ((3, torch.tensor([-0.1, 1.0])), ValueError, r"must lie in \[0, 1\], got -0.1 to 1"),
+        ((3, torch.tensor([float("nan")])), ValueError, r"must lie in \[0, 1\], got nan"),
+    ],
+)
+def test_a_readout_is_refused_for(arguments, error, message):
+    with pytest.raises(error, match=message):
+        legendre_readout(*arguments)
