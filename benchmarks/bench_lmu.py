@@ -5,12 +5,11 @@
     python benchmarks/bench_lmu.py --quick          tiny sizes, written to .runs/ only
 
 Parts, each a table of results/lmu/bench.json (bench_cuda.json on a card):
-
 last    the psMNIST network, which reads the last state alone: one product (2021, Eq. 25) against
         the recurrence, FFT and chunks with the same weights. Table `peers`, from the same rounds:
         an LSTM of equal weights and the LMU of 2019 at its published width.
-forms   all states: does `mode="auto"` take a form that is within 25 % of the best of the three?
-length  how time and peak memory grow with the length, and the exponents that theory predicts.
+forms   all states: is what `mode="auto"` takes within 25 % of the best of the three?
+length  how time and peak memory grow with the length, beside the exponents of theory.
 
 Outputs and gradients are shown equal before anything is timed. Arithmetic is float32 without
 TF32; checks of values (NaN) are off, as in the training loops.
@@ -25,6 +24,7 @@ import argparse
 import gc
 import json
 import math
+import shutil
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,23 +38,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from archbook import running
 from archbook.checks import value_checks
 from archbook.lmu import LMU, LegendreMemory, LMUCell
-from archbook.running import (
-    check_bench,
-    environment,
-    interleaved,
-    peak_memory,
-    pick_device,
-    ratios,
-    results_path,
-    write_bench,
-    write_json,
-)
 
 Size = dict[str, Any]  # order, T, batch, hidden; units of the LSTM; (order, units) of 2019
 Work = Callable[[], tuple[Tensor, ...]]
-
 CLASSES = 10
 BASE, RECURRENCE, COMPILED = "last state", "recurrence", "recurrence, compiled"
 IN_PARALLEL = {"FFT": "fft", "chunks": "chunked"}
@@ -63,7 +52,7 @@ LSTM, LMU_2019 = "nn.LSTM", "LMU of 2019"
 MODES = ("auto", "recurrent", "fft", "chunked")
 LIMIT = 1.25  # `auto` may take so many times the best form's time
 BLOCK = 16  # steps that torch.compile unrolls: 784 in one piece compile for minutes
-ROUNDS = (3, 11)  # at least, at most
+ROUNDS = (3, 31)  # at least, at most
 SMALL = 4.0  # MiB below which the growth of a process says little
 
 
@@ -75,8 +64,7 @@ class Plan:
     grid: tuple[Size, ...]
     length: tuple[Size, ...]
     seconds: dict[str, float]
-    memory_of: tuple[str, ...]  # candidates with a process of their own for their peak memory
-    compiled: bool  # also compile the recurrence
+    thorough: bool = True  # also measure peak memory, and the recurrence compiled
 
 
 def grid(orders: tuple[int, ...], lengths: tuple[int, ...], batches: tuple[int, ...]) -> Any:
@@ -93,20 +81,14 @@ FULL = Plan(
     grid=grid((16, 64, 256), (128, 1024, 8192), (1, 16, 64)),
     length=tuple({"order": 64, "T": 2**k, "batch": 16, "hidden": 47} for k in range(7, 15)),
     seconds={"last": 80.0, "forms": 3.0, "length": 5.0},
-    memory_of=(*FORMS, LSTM, LMU_2019),
-    compiled=True,
 )
 QUICK = Plan(
     last=({"order": 8, "T": 32, "batch": 4, "hidden": 6, "lstm": 4, "cell": (4, 4)},),
     grid=grid((4, 8), (16, 64), (1, 4)),
     length=tuple({"order": 8, "T": T, "batch": 4, "hidden": 6} for T in (32, 64)),
     seconds={"last": 0.1, "forms": 0.1, "length": 0.1},
-    memory_of=(),
-    compiled=False,
+    thorough=False,
 )
-
-
-# -- the network that reads the last state, and its peers ---------------------------------------
 
 
 def advance(m: Tensor, u: Tensor, decay: Tensor, B_bar: Tensor) -> Tensor:
@@ -131,9 +113,9 @@ class LastState(nn.Module):
         self.classify = nn.Linear(hidden, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.form == BASE:
-            return self.classify(self.lmu(x))
         lmu = self.lmu
+        if self.form == BASE:
+            return self.classify(lmu(x))
         u = lmu.f_1(lmu.U_x(x))
         if self.form in IN_PARALLEL:
             m = lmu.memory(u, IN_PARALLEL[self.form])[:, -1]
@@ -145,7 +127,7 @@ class LastState(nn.Module):
         """Keeps no state but the last: leaner and faster than `mode="recurrent"`."""
         step = compiled_advance() if self.form == COMPILED else advance
         memory = self.lmu.memory
-        m = u.new_zeros(len(u), memory.order).requires_grad_(u.requires_grad)  # compile once
+        m = u.new_zeros(len(u), memory.order).requires_grad_(u.requires_grad)  # compiles once
         for block in u.split(BLOCK, dim=1):
             m = step(m, block, memory.A_bar.mT, memory.B_bar)
         return m
@@ -202,9 +184,6 @@ def step_alone(name: str, size: Size, device: str) -> Work:
     return work
 
 
-# -- measuring -----------------------------------------------------------------------------------
-
-
 def assert_equal(results: dict[str, tuple[Tensor, ...]], tolerance: float = 1e-3) -> None:
     """Every candidate's outputs and gradients equal the first's, relative to the largest entry."""
     first, *others = results
@@ -217,12 +196,12 @@ def assert_equal(results: dict[str, tuple[Tensor, ...]], tolerance: float = 1e-3
 
 def measured(works: dict[str, Work], base: str, seconds: float, device: str) -> dict:
     """Median milliseconds and within-round ratios; as many rounds as the seconds allow."""
-    gpu = device != "cpu"  # the CPU's warm-up is the check of equality
-    once = interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
-    rounds = int(seconds / sum(value[0] for value in once.values()))
+    gpu = device != "cpu"  # the CPU was warmed up by the check of equality
+    once = running.interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
+    rounds = int(seconds / sum(times[0] for times in once.values()))
     rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
-    times = interleaved(works, rounds, warmup=20 if gpu else 0, device=device)
-    ratio = ratios(times, base)
+    times = running.interleaved(works, rounds, warmup=20 if gpu else 0, device=device)
+    ratio = running.ratios(times, base)
     return {
         name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio[name], "peak_mib": None}
         for name in works
@@ -236,65 +215,55 @@ def row(size: Size, backward: bool, candidates: dict) -> dict:
     print(shown, kind)
     for name, one in candidates.items():
         q = one["ratio"]
-        peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
         spread = f"{q['median']:9.3f} [{q['q1']:.3f}, {q['q3']:.3f}]"
+        peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
         print(f"  {name:21}{one['ms']:11.3f} ms {spread:30}{peak}", flush=True)
     return {"size": shown, "pass": kind, "candidates": candidates}
 
 
 def networks(names: Iterable[str], size: Size, backward: bool, part: str, plan: Plan, device: str):
-    """Networks at one size: shown equal where weights are, timed, their peak memory measured."""
+    """A row of networks: shown equal where the weights are, timed, their peak memory measured."""
     made = {name: prepare(name, size, device, backward) for name in names}
     works = {name: work for name, (_, work) in made.items()}
-    # once each: builds the tables, compiles, and shows that the forms compute the same
-    results = {name: work() for name, work in works.items()}
+    results = {name: work() for name, work in works.items()}  # builds the tables, compiles
     assert_equal({name: found for name, found in results.items() if name not in (LSTM, LMU_2019)})
-    found = measured(works, BASE, plan.seconds[part] / (1 if backward else 4), device)
-    for name, one in found.items():
+    candidates = measured(works, BASE, plan.seconds[part] / (1 if backward else 4), device)
+    for name, one in candidates.items():
         one["weights"] = sum(p.numel() for p in made[name][0].parameters())
-        if backward and name in plan.memory_of:
+        if plan.thorough and backward and name != COMPILED:
             target = f"{Path(__file__).resolve()}:step_alone"
-            one["peak_mib"] = peak_memory(target, name, size, device) / 2**20
-    return row(size, backward, found)
-
-
-# -- the parts -----------------------------------------------------------------------------------
-
-
-def part_last(plan: Plan, device: str) -> list[dict]:
-    """The psMNIST network, and its peers in the same rounds."""
-    rows = []
-    for size, backward in product(plan.last, (True, False)):
-        compiled = [COMPILED] if backward and plan.compiled else []
-        names = [*FORMS, *compiled, LSTM, LMU_2019]
-        rows.append(networks(names, size, backward, "last", plan, device))
-    title = "psMNIST network, which reads the last state alone: "
-    return [
-        table("last", title + "four ways to that state", BASE, without(rows, LSTM, LMU_2019)),
-        table(
-            "peers",
-            title + "an LSTM of equal weights, the LMU of 2019 at its own width",
-            BASE,
-            without(rows, RECURRENCE, COMPILED, *IN_PARALLEL),
-        ),
-    ]
+            one["peak_mib"] = running.peak_memory(target, name, size, device) / 2**20
+    return row(size, backward, candidates)
 
 
 def table(name: str, title: str, baseline: str, rows: list[dict], **more: Any) -> dict:
     return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}
 
 
-def without(rows: list[dict], *names: str) -> list[dict]:
-    """The rows without some of their candidates."""
+def part_last(plan: Plan, device: str) -> list[dict]:
+    """The psMNIST network, and its peers in the same rounds."""
+    can_compile = plan.thorough and (device != "cpu" or shutil.which("c++") is not None)
+    print("the recurrence also compiled" if can_compile else "without the compiled recurrence")
+    rows = []
+    for size, backward in product(plan.last, (True, False)):
+        names = (*FORMS, *([COMPILED] if can_compile and backward else []), LSTM, LMU_2019)
+        rows.append(networks(names, size, backward, "last", plan, device))
+
+    def only(*names: str) -> list[dict]:
+        shown = [{n: c for n, c in r["candidates"].items() if n in names} for r in rows]
+        return [r | {"candidates": part} for r, part in zip(rows, shown, strict=True)]
+
+    title = "psMNIST network, which reads the last state alone: "
+    forms, peers = "four ways to that state", "an LSTM of equal weights, the LMU of 2019"
     return [
-        r | {"candidates": {key: c for key, c in r["candidates"].items() if key not in names}}
-        for r in rows
+        table("last", title + forms, BASE, only(*FORMS, COMPILED)),
+        table("peers", title + peers, BASE, only(BASE, LSTM, LMU_2019)),
     ]
 
 
 def part_forms(plan: Plan, device: str) -> list[dict]:
-    """All states: does `mode="auto"` take a form near the best one?"""
-    rows = []
+    """All states: is what `mode="auto"` takes near the best form?"""
+    rows, rule = [], {"limit": LIMIT, "cells": len(plan.grid)}
     for size, backward in product(plan.grid, (True, False)):
         works = states(size, backward, device)
         first = works["recurrent"]()
@@ -302,11 +271,10 @@ def part_forms(plan: Plan, device: str) -> list[dict]:
             assert_equal({"recurrent": first, mode: works[mode]()})
         del first
         rows.append(row(size, backward, measured(works, "auto", plan.seconds["forms"], device)))
-    rule = {"limit": LIMIT, "cells": len(plan.grid)}
-    for r in rows:
-        best = min(r["candidates"][mode]["ratio"]["median"] for mode in MODES[1:])
-        rule[r["pass"]] = rule.get(r["pass"], 0) + (best * LIMIT >= 1)  # cells within the limit
-    print(f"auto against the best form: {rule}")
+        best = min(rows[-1]["candidates"][mode]["ratio"]["median"] for mode in MODES[1:])
+        kind = rows[-1]["pass"]
+        rule[kind] = rule.get(kind, 0) + (best * LIMIT >= 1)
+    print(f"cells in which auto is within the limit: {rule}")
     return [table("forms", 'All states, and what `mode="auto"` takes', "auto", rows, rule=rule)]
 
 
@@ -330,7 +298,7 @@ def part_length(plan: Plan, device: str) -> list[dict]:
     rows = [networks(FORMS, size, True, "length", plan, device) for size in plan.length]
     upper = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
     exponents = {name: growth(name, upper) for name in FORMS}
-    print(f"exponents from T = {upper[0]['size']['T']}: {json.dumps(exponents, indent=1)}")
+    print(f"exponents: {exponents}")
     more = {"exponents": exponents, "exponents_from_T": upper[0]["size"]["T"]}
     return [table("length", "A training step against the length", BASE, rows, **more)]
 
@@ -338,40 +306,34 @@ def part_length(plan: Plan, device: str) -> list[dict]:
 def growth(name: str, rows: list[dict]) -> dict:
     """Exponents of time and memory in T, fitted, beside those of the operation counts."""
     T = [r["size"]["T"] for r in rows]
-    ms = [r["candidates"][name]["ms"] for r in rows]
+
+    def slope(values: list[float]) -> float:
+        return round(float(np.polyfit(np.log(T), np.log(values), 1)[0]), 3)
+
     peaks = [r["candidates"][name]["peak_mib"] for r in rows]
-    operations = [t * math.log2(2 * t) if name == "FFT" else t for t in T]
     return {
-        "time": slope(T, ms),
-        "time_predicted": slope(T, operations),
-        "memory": slope(T, peaks) if all(peak and peak > SMALL for peak in peaks) else None,
+        "time": slope([r["candidates"][name]["ms"] for r in rows]),
+        "time_predicted": slope([t * math.log2(2 * t) if name == "FFT" else t for t in T]),
+        "memory": slope(peaks) if all(peak and peak > SMALL for peak in peaks) else None,
         "memory_predicted": 1.0,
     }
-
-
-def slope(T: list[int], values: list[float]) -> float:
-    """The exponent of the power of T that fits best."""
-    return round(float(np.polyfit(np.log(T), np.log(values), 1)[0]), 3)
 
 
 PARTS = {"last": part_last, "forms": part_forms, "length": part_length}
 TABLES = ("last", "peers", "forms", "length")
 
 
-def save(tables: list[dict], device: str, quick: bool) -> Path:
-    """Put the new tables beside the older ones that the same machine has measured."""
-    here = environment(device)
-    name = "bench" if device == "cpu" else "bench_cuda"
-    path = results_path("lmu", name)
+def save(tables: list[dict], device: str, quick: bool) -> None:
+    """Put the new tables beside the old ones of the same machine and number of threads."""
+    here = running.environment(device)
+    name = "bench" if device == "cpu" else f"bench_{torch.device(device).type}"
+    path = running.results_path("lmu", name)
     if quick:
         path = path.parents[2] / ".runs" / "lmu" / f"{name}.json"
-    kept = {table["name"]: table | {"environment": here} for table in tables}
+    kept = {new["name"]: new | {"environment": here} for new in tables}
     for old in json.loads(path.read_text())["tables"] if path.exists() else ():
-        alike = all(old["environment"][key] == here[key] for key in ("device_name", "threads"))
-        if alike:
+        if all(old["environment"][key] == here[key] for key in ("device_name", "threads")):
             kept.setdefault(old["name"], old)
-        else:
-            print(f"table {old['name']} is dropped: another machine or other threads")
     bench = {
         "benchmark": "lmu",
         "title": "Legendre Memory Unit",
@@ -379,29 +341,27 @@ def save(tables: list[dict], device: str, quick: bool) -> Path:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "tables": [kept[name] for name in TABLES if name in kept],
     }
-    if not quick:
-        return write_bench("lmu", name, bench)
-    if faults := check_bench(bench):
-        raise ValueError(f"wanted complete tables, given faults {faults}")
-    write_json(path, bench)
-    return path
+    if quick:
+        running.write_json(path, bench)
+    else:
+        running.write_bench("lmu", name, bench)
+    print(f"wrote {path.name}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Time the LMU's memory and its peers.")
+    parser = argparse.ArgumentParser()
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing in results/")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     given = parser.parse_args(arguments)
-    device = str(pick_device(given.device))
+    device, plan = str(running.pick_device(given.device)), QUICK if given.quick else FULL
     torch.set_num_threads(given.threads)
     torch.set_float32_matmul_precision("highest")  # no TF32
     gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
     for part in given.part:
-        print(f"-- {part}: {PARTS[part].__doc__}", flush=True)
-        path = save(PARTS[part](QUICK if given.quick else FULL, device), device, given.quick)
-        print(f"wrote {path.name}", flush=True)
+        print(f"{part}: {PARTS[part].__doc__}", flush=True)
+        save(PARTS[part](plan, device), device, given.quick)
 
 
 if __name__ == "__main__":

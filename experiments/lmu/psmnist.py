@@ -53,8 +53,8 @@ SIZES = {
         "random": replace(FULL, model="random"),
         "half_window": replace(FULL, theta=392.0),
         "order_128": replace(FULL, order=128),
-        "lstm": replace(FULL, model="lstm", hidden=202, seconds=300.0),
-        "lmu2019": replace(FULL, model="lmu2019", order=256, hidden=212, seconds=300.0),
+        "lstm": replace(FULL, model="lstm", hidden=202, seconds=335.0),
+        "lmu2019": replace(FULL, model="lmu2019", order=256, hidden=212, seconds=335.0),
     },
     "paper": {"lmu": FULL},
 }
