@@ -1,10 +1,9 @@
 """The LMU's memory: its four forms against each other, and the network against its peers.
 
-    python benchmarks/bench_lmu.py                  all parts; needs a quiet machine
-    python benchmarks/bench_lmu.py --part forms     one part; the other tables stay
-    python benchmarks/bench_lmu.py --quick          tiny sizes, written to .runs/ only
+`--part forms` measures one part and keeps the other tables; `--quick` runs tiny sizes and writes
+to .runs/ alone. Measure on a quiet machine: about eight minutes on two cores. The parts, each a
+table of results/lmu/bench.json (bench_cuda.json on a card):
 
-Parts, each a table of results/lmu/bench.json (bench_cuda.json on a card):
 last    the psMNIST network, which reads the last state alone: one product (2021, Eq. 25) against
         the recurrence, FFT and chunks with the same weights. Table `peers`, from the same rounds:
         an LSTM of equal weights and the LMU of 2019 at its published width.
@@ -44,6 +43,7 @@ from archbook.lmu import LMU, LegendreMemory, LMUCell
 
 Size = dict[str, Any]  # order, T, batch, hidden; units of the LSTM; (order, units) of 2019
 Work = Callable[[], tuple[Tensor, ...]]
+
 CLASSES = 10
 BASE, RECURRENCE, COMPILED = "last state", "recurrence", "recurrence, compiled"
 IN_PARALLEL = {"FFT": "fft", "chunks": "chunked"}
@@ -61,15 +61,10 @@ class Plan:
     """What is measured, and for about how many seconds a row (forward alone: a quarter)."""
 
     last: tuple[Size, ...]
-    grid: tuple[Size, ...]
+    grid: tuple[tuple[int, ...], ...]  # orders, lengths, batches
     length: tuple[Size, ...]
     seconds: dict[str, float]
     thorough: bool = True  # also measure peak memory, and the recurrence compiled
-
-
-def grid(orders: tuple[int, ...], lengths: tuple[int, ...], batches: tuple[int, ...]) -> Any:
-    sizes = product(orders, lengths, batches)
-    return tuple({"order": order, "T": T, "batch": batch} for order, T, batch in sizes)
 
 
 FULL = Plan(
@@ -78,13 +73,13 @@ FULL = Plan(
         {"order": 128, "T": 784, "batch": 32, "hidden": 95, "lstm": 55, "cell": (70, 58)},
         {"order": 468, "T": 784, "batch": 100, "hidden": 346, "lstm": 202, "cell": (256, 212)},
     ),
-    grid=grid((16, 64, 256), (128, 1024, 8192), (1, 16, 64)),
+    grid=((16, 64, 256), (128, 1024, 8192), (1, 16, 64)),
     length=tuple({"order": 64, "T": 2**k, "batch": 16, "hidden": 47} for k in range(7, 15)),
     seconds={"last": 80.0, "forms": 3.0, "length": 5.0},
 )
 QUICK = Plan(
     last=({"order": 8, "T": 32, "batch": 4, "hidden": 6, "lstm": 4, "cell": (4, 4)},),
-    grid=grid((4, 8), (16, 64), (1, 4)),
+    grid=((4, 8), (16, 64), (1, 4)),
     length=tuple({"order": 8, "T": T, "batch": 4, "hidden": 6} for T in (32, 64)),
     seconds={"last": 0.1, "forms": 0.1, "length": 0.1},
     thorough=False,
@@ -98,9 +93,7 @@ def advance(m: Tensor, u: Tensor, decay: Tensor, B_bar: Tensor) -> Tensor:
     return m
 
 
-@cache
-def compiled_advance() -> Callable[..., Tensor]:
-    return torch.compile(advance, dynamic=False)
+compiled_advance = cache(lambda: torch.compile(advance, dynamic=False))  # only where asked for
 
 
 class LastState(nn.Module):
@@ -164,16 +157,15 @@ def prepare(name: str, size: Size, device: str, backward: bool) -> tuple[nn.Modu
     x = torch.rand(size["batch"], size["T"], 1).to(device)
     y = torch.randint(CLASSES, (size["batch"],)).to(device)
 
-    def forward() -> tuple[Tensor, ...]:
-        with value_checks(False), torch.no_grad():
-            return (model(x),)
-
-    def training_step() -> tuple[Tensor, ...]:
-        with value_checks(False):
-            loss = cross_entropy(model(x), y)
+    def work() -> tuple[Tensor, ...]:
+        with value_checks(False), torch.set_grad_enabled(backward):
+            logits = model(x)
+            if not backward:
+                return (logits,)
+            loss = cross_entropy(logits, y)
             return loss.detach(), *torch.autograd.grad(loss, tuple(model.parameters()))
 
-    return model, training_step if backward else forward
+    return model, work
 
 
 def step_alone(name: str, size: Size, device: str) -> Work:
@@ -197,14 +189,14 @@ def assert_equal(results: dict[str, tuple[Tensor, ...]], tolerance: float = 1e-3
 def measured(works: dict[str, Work], base: str, seconds: float, device: str) -> dict:
     """Median milliseconds and within-round ratios; as many rounds as the seconds allow."""
     gpu = device != "cpu"  # the CPU was warmed up by the check of equality
-    once = running.interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
-    rounds = int(seconds / sum(times[0] for times in once.values()))
-    rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
-    times = running.interleaved(works, rounds, warmup=20 if gpu else 0, device=device)
-    ratio = running.ratios(times, base)
+    first = running.interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
+    rounds = int(seconds / sum(times[0] for times in first.values()))
+    rounds = max(ROUNDS[0], min(ROUNDS[1], rounds)) - 1
+    more = running.interleaved(works, rounds, warmup=20 if gpu else 0, seed=1, device=device)
+    times = {name: first[name] + more[name] for name in works}
     return {
-        name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio[name], "peak_mib": None}
-        for name in works
+        name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio, "peak_mib": None}
+        for name, ratio in running.ratios(times, base).items()
     }
 
 
@@ -214,8 +206,7 @@ def row(size: Size, backward: bool, candidates: dict) -> dict:
     kind = "forward+backward" if backward else "forward"
     print(shown, kind)
     for name, one in candidates.items():
-        q = one["ratio"]
-        spread = f"{q['median']:9.3f} [{q['q1']:.3f}, {q['q3']:.3f}]"
+        spread = "{median:9.3f} [{q1:.3f}, {q3:.3f}]".format(**one["ratio"])
         peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
         print(f"  {name:21}{one['ms']:11.3f} ms {spread:30}{peak}", flush=True)
     return {"size": shown, "pass": kind, "candidates": candidates}
@@ -263,17 +254,18 @@ def part_last(plan: Plan, device: str) -> list[dict]:
 
 def part_forms(plan: Plan, device: str) -> list[dict]:
     """All states: is what `mode="auto"` takes near the best form?"""
-    rows, rule = [], {"limit": LIMIT, "cells": len(plan.grid)}
-    for size, backward in product(plan.grid, (True, False)):
+    rows, rule = [], {"limit": LIMIT, "cells": math.prod(map(len, plan.grid))}
+    for order, T, batch, backward in product(*plan.grid, (True, False)):
+        size = {"order": order, "T": T, "batch": batch}
         works = states(size, backward, device)
         first = works["recurrent"]()
-        for mode in MODES:  # one by one: the largest states take half a gigabyte
+        for mode in ("auto", "fft", "chunked"):  # one by one: states of up to half a gigabyte
             assert_equal({"recurrent": first, mode: works[mode]()})
         del first
-        rows.append(row(size, backward, measured(works, "auto", plan.seconds["forms"], device)))
-        best = min(rows[-1]["candidates"][mode]["ratio"]["median"] for mode in MODES[1:])
-        kind = rows[-1]["pass"]
-        rule[kind] = rule.get(kind, 0) + (best * LIMIT >= 1)
+        candidates = measured(works, "auto", plan.seconds["forms"], device)
+        rows.append(row(size, backward, candidates))
+        best = min(candidates[mode]["ratio"]["median"] for mode in MODES[1:])
+        rule[rows[-1]["pass"]] = rule.get(rows[-1]["pass"], 0) + (best * LIMIT >= 1)
     print(f"cells in which auto is within the limit: {rule}")
     return [table("forms", 'All states, and what `mode="auto"` takes', "auto", rows, rule=rule)]
 
@@ -297,9 +289,9 @@ def part_length(plan: Plan, device: str) -> list[dict]:
     """A training step that reads the last state alone, over ever longer sequences."""
     rows = [networks(FORMS, size, True, "length", plan, device) for size in plan.length]
     upper = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
-    exponents = {name: growth(name, upper) for name in FORMS}
-    print(f"exponents: {exponents}")
-    more = {"exponents": exponents, "exponents_from_T": upper[0]["size"]["T"]}
+    more = {"exponents": {name: growth(name, upper) for name in FORMS}}
+    more["exponents_from_T"] = upper[0]["size"]["T"]
+    print(more)
     return [table("length", "A training step against the length", BASE, rows, **more)]
 
 
@@ -341,11 +333,7 @@ def save(tables: list[dict], device: str, quick: bool) -> None:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "tables": [kept[name] for name in TABLES if name in kept],
     }
-    if quick:
-        running.write_json(path, bench)
-    else:
-        running.write_bench("lmu", name, bench)
-    print(f"wrote {path.name}", flush=True)
+    running.write_json(path, bench) if quick else running.write_bench("lmu", name, bench)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -360,7 +348,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_float32_matmul_precision("highest")  # no TF32
     gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
     for part in given.part:
-        print(f"{part}: {PARTS[part].__doc__}", flush=True)
+        print(f"{part}: {PARTS[part].__doc__}")
         save(PARTS[part](plan, device), device, given.quick)
 
 

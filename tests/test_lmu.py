@@ -1,10 +1,10 @@
 """The Legendre memory: its equations, its laws, and broken twins that must fail them.
 
 What turns red when the heart of the code is broken (each was tried on a copy):
-- FFT without padding: test_every_form_gives_the_states_and_gradients_of_the_paper[fft-...]
-- state not carried between chunks: test_every_form_...[chunked-...]
-- B_bar on the previous input: test_every_form_...[recurrent-...], test_a_step_already_holds_...
-- H reversed the wrong way in `last`: test_every_form_...[last-...]
+- FFT without padding, the state dropped between chunks or at their start, H not reversed in
+  `last`, B_bar on the previous input, a chunk that looks ahead:
+  test_every_form_gives_the_states_and_gradients_of_the_paper, in that form's cases
+- A transposed: test_the_matrices_equal_the_papers_discretised_by_scipy (test_lmu_delay.py)
 """
 
 from functools import cache

@@ -43,13 +43,13 @@ def require_tensor(name: str, value: Tensor, shape: Sequence[int | str]) -> None
     """Raise unless `value` is a tensor of this shape; a word stands for any size of at least 1."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    wanted = "(" + ", ".join(map(str, shape)) + ")"
     given = tuple(value.shape)
     fits = len(given) == len(shape) and all(
         size >= 1 if isinstance(want, str) else size == want
         for want, size in zip(shape, given, strict=True)
     )
     if not fits:
+        wanted = "(" + ", ".join(map(str, shape)) + ")"
         reason = " (no axis may be empty)" if 0 in given else ""
         raise ValueError(f"{name} must have shape {wanted}, got {given}{reason}")
 
@@ -67,12 +67,14 @@ def require_like(name: str, value: Tensor, other: str, reference: Tensor) -> Non
 def require_input(name: str, value: Tensor, shape: Sequence[int | str], weight: Tensor) -> None:
     """Raise unless a model's input has this shape and the device and dtype of its weights.
 
-    Under autocast the dtype is left to torch.
+    Under autocast any floating dtype will do: torch casts it.
     """
     require_tensor(name, value, shape)
     kind = weight.device.type
-    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
-        require_like(name, value, "the weights", weight)
+    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if autocast and value.is_floating_point():
+        weight = weight.new_empty(0, dtype=value.dtype)
+    require_like(name, value, "the weights", weight)
 
 
 def require_mask(name: str, mask: Tensor, shape: Sequence[int], device: torch.device) -> None:
@@ -86,8 +88,21 @@ def require_mask(name: str, mask: Tensor, shape: Sequence[int], device: torch.de
 
 def require_finite(name: str, value: Tensor) -> None:
     """Raise if `value` holds NaN or infinity; skipped while compiling and on the meta device."""
-    if torch.compiler.is_compiling() or not _values_are_checked or value.is_meta:
+    if not _values_are_read(value):
         return
     bad = int(value.numel() - torch.isfinite(value).sum())
     if bad:
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {value.numel()}")
+
+
+def require_between(name: str, value: Tensor, low: float, high: float) -> None:
+    """Raise unless all of `value` lies in [low, high], which NaN does not; skipped likewise."""
+    if not _values_are_read(value):
+        return
+    if not bool(((value >= low) & (value <= high)).all()):
+        given = f"{value.min():g} to {value.max():g}"
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {given}")
+
+
+def _values_are_read(value: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and _values_are_checked and not value.is_meta

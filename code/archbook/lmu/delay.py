@@ -7,7 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from archbook.checks import require_choice, require_positive_int
+from archbook.checks import (
+    require_between,
+    require_choice,
+    require_like,
+    require_positive_int,
+    require_tensor,
+)
 
 
 def legendre_delay_matrices(
@@ -71,6 +77,8 @@ def impulse_response(
     Cost O(order^2 length + order^3 log length). A batch of start vectors gives a batch of H.
     """
     require_positive_int("length", length)
+    require_tensor("A_bar", A_bar, B_bar.shape[-1:] * 2)
+    require_like("B_bar", B_bar, "A_bar", A_bar)
     H, power = B_bar.unsqueeze(-1), A_bar
     while H.shape[-1] < length:
         H = torch.cat([H, power @ H], dim=-1)
@@ -86,11 +94,8 @@ def legendre_readout(
     `relative_delay` is r = delay / theta in [0, 1]: 0 is now, 1 the far end of the window.
     """
     require_positive_int("order", order)
-    if bool((relative_delay < 0).any() | (relative_delay > 1).any()):
-        raise ValueError(
-            f"relative_delay must lie in [0, 1], got {relative_delay.min():g} to "
-            f"{relative_delay.max():g}"
-        )
+    require_tensor("relative_delay", relative_delay, ("delays",))
+    require_between("relative_delay", relative_delay, 0, 1)
     x = 2 * relative_delay - 1
     rows = [torch.ones_like(x), x]
     for i in range(1, order - 1):  # Bonnet's recursion

@@ -20,7 +20,8 @@ class LinearMemory(nn.Module):
 
     Nothing is learned and nothing enters the state_dict. The matrices are kept in float64;
     `.to()`, `.float()`, `.double()` recast from there. Arithmetic is in float32 or float64:
-    under autocast, or in a half-precision module, the memory still runs in float32.
+    under autocast, or in a half-precision module, the memory runs in float32 and so do its
+    states (carried in bfloat16, a state loses every increment below 1/256 of itself).
 
     Shapes: u (batch, time, channels) -> (batch, time, channels, order); a state is one time
     slice, (batch, channels, order), None means zero. Errors: ValueError or TypeError for a wrong
@@ -31,9 +32,15 @@ class LinearMemory(nn.Module):
         super().__init__()
         require_tensor("B_bar", B_bar, ("order",))
         require_tensor("A_bar", A_bar, (len(B_bar), len(B_bar)))
+        if A_bar.is_complex() or B_bar.is_complex():
+            raise TypeError(f"A_bar and B_bar must be real, got {A_bar.dtype} and {B_bar.dtype}")
+        require_finite("A_bar", A_bar)
+        require_finite("B_bar", B_bar)
         self.order = len(B_bar)
-        # plain attributes, not buffers: a cast of the module must not round them
-        self._exact = (A_bar.detach().double().cpu(), B_bar.detach().double().cpu())
+        # plain attributes, not buffers: a cast of the module must not round them; own copies,
+        # so that nobody else can change them
+        exact = {"device": "cpu", "dtype": torch.float64, "copy": True}
+        self._exact = (A_bar.detach().to(**exact), B_bar.detach().to(**exact))
         like = {"device": torch.get_default_device(), "dtype": torch.get_default_dtype()}
         self.register_buffer("A_bar", A_bar.detach().to(**like), persistent=False)
         self.register_buffer("B_bar", B_bar.detach().to(**like), persistent=False)
@@ -53,7 +60,7 @@ class LinearMemory(nn.Module):
         where = torch.empty_like(
             self.A_bar, dtype=torch.float64 if double else torch.float32, device=self.A_bar.device
         )
-        self.A_bar, self.B_bar = (exact.to(where) for exact in self._exact)
+        self.A_bar, self.B_bar = (exact.to(where, copy=True) for exact in self._exact)
         self._tables = {}
 
     def extra_repr(self) -> str:
@@ -75,7 +82,7 @@ class LinearMemory(nn.Module):
         no complex numbers; "auto" takes the FFT for few inputs, else chunks.
         """
         require_choice("mode", mode, MODES)
-        u, state, out_dtype = self._prepared(u, ("batch", "time", "channels"), state)
+        u, state = self._prepared(u, ("batch", "time", "channels"), state)
         batch, time, channels = u.shape
         if mode == "auto":
             mode = "fft" if state is None and batch * time * channels <= FFT_INPUTS else "chunked"
@@ -84,8 +91,7 @@ class LinearMemory(nn.Module):
             signals = u.transpose(1, 2).reshape(batch * channels, time)
             start = None if state is None else state.reshape(batch * channels, self.order)
             states = form(signals, start)  # (batch * channels, time, order)
-        states = states.reshape(batch, channels, time, self.order).transpose(1, 2)
-        return states.to(out_dtype)
+        return states.reshape(batch, channels, time, self.order).transpose(1, 2)
 
     def last(
         self,
@@ -96,13 +102,13 @@ class LinearMemory(nn.Module):
 
         O(time order) a channel, where the recurrence needs O(time order^2).
         """
-        u, state, out_dtype = self._prepared(u, ("batch", "time", "channels"), state)
+        u, state = self._prepared(u, ("batch", "time", "channels"), state)
         time = u.shape[1]
         with _without_autocast(u):
             final = u.transpose(1, 2) @ self._table("reversed", time, self._reversed)
             if state is not None:
                 final = final + state @ torch.linalg.matrix_power(self.A_bar, time).mT
-        return final.to(out_dtype)
+        return final
 
     def step(
         self,
@@ -110,12 +116,12 @@ class LinearMemory(nn.Module):
         state: Float[Tensor, "batch channels order"] | None = None,
     ) -> Float[Tensor, "batch channels order"]:
         """One step of Eq. 19: the new state already holds `u_t`."""
-        u_t, state, out_dtype = self._prepared(u_t, ("batch", "channels"), state)
+        u_t, state = self._prepared(u_t, ("batch", "channels"), state)
         with _without_autocast(u_t):
             new = u_t[..., None] * self.B_bar
             if state is not None:
                 new = new + state @ self.A_bar.mT
-        return new.to(out_dtype)
+        return new
 
     def _recurrent(self, u: Tensor, start: Tensor | None) -> Tensor:
         written = (u.mT[..., None] * self.B_bar).unbind(0)  # time x (signals, order)
@@ -185,16 +191,15 @@ class LinearMemory(nn.Module):
 
     def _prepared(
         self, u: Tensor, shape: tuple[str, ...], state: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, torch.dtype]:
+    ) -> tuple[Tensor, Tensor | None]:
         require_tensor("u", u, shape)
-        out_dtype = u.dtype
         u = self._lifted("u", u)
         require_finite("u", u)
         if state is not None:
             require_tensor("state", state, (u.shape[0], u.shape[-1], self.order))
             state = self._lifted("state", state)
             require_finite("state", state)
-        return u, state, out_dtype
+        return u, state
 
     def _lifted(self, name: str, value: Tensor) -> Tensor:
         if value.dtype in (torch.float16, torch.bfloat16) and self.A_bar.dtype == torch.float32:

@@ -11,7 +11,6 @@ from archbook.checks import (
     require_input,
     require_mask,
     require_positive_int,
-    require_tensor,
     value_checks,
 )
 from archbook.lmu.memory import LegendreMemory
@@ -86,11 +85,13 @@ class LMU(nn.Module):
     ) -> tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch channels order"]]:
         """One time step: (o_t, m_t). Only the memory is carried, o_t never is."""
         require_input("x_t", x_t, ("batch", self.input_size), self.U_x.weight)
+        require_finite("x_t", x_t)
         state = self.memory.step(self._write(x_t), state)
         return self._read(state, x_t), state
 
     def _write_sequence(self, x: Tensor, mask: Tensor | None) -> Tensor:
         require_input("x", x, ("batch", "time", self.input_size), self.U_x.weight)
+        require_finite("x", x)  # f_1 may hide it: relu(-inf) is 0
         u = self._write(x)
         if mask is None:
             return u
@@ -101,7 +102,7 @@ class LMU(nn.Module):
         return self.f_1(self.U_x(x))  # Eq. 18
 
     def _read(self, m: Tensor, x: Tensor) -> Tensor:
-        return self.f_2(self.U_m(m.flatten(-2)) + self.W_x(x))  # Eq. 20
+        return self.f_2(self.U_m(m.flatten(-2).to(x.dtype)) + self.W_x(x))  # Eq. 20
 
 
 class LMUCell(nn.Module):
@@ -115,6 +116,7 @@ class LMUCell(nn.Module):
         super().__init__()
         require_positive_int("input_size", input_size)
         require_positive_int("hidden_size", hidden_size)
+        self.memory = LegendreMemory(order, theta)
         self.input_size, self.hidden_size = input_size, hidden_size
         self.e_x = nn.Linear(input_size, 1, bias=False)
         self.e_h = nn.Linear(hidden_size, 1, bias=False)
@@ -122,7 +124,6 @@ class LMUCell(nn.Module):
         self.W_x = nn.Linear(input_size, hidden_size, bias=False)
         self.W_h = nn.Linear(hidden_size, hidden_size, bias=False)
         self.W_m = nn.Linear(order, hidden_size, bias=False)
-        self.memory = LegendreMemory(order, theta)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -141,18 +142,25 @@ class LMUCell(nn.Module):
     ) -> tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch order"]]:
         """One step: (h_t, m_t)."""
         require_input("x_t", x_t, ("batch", self.input_size), self.W_x.weight)
-        batch = x_t.shape[0]
-        if state is None:
-            h = x_t.new_zeros(batch, self.hidden_size)
-            m = x_t.new_zeros(batch, self.memory.order)
-        else:
-            h, m = state
-            require_tensor("state[0]", h, (batch, self.hidden_size))
-            require_tensor("state[1]", m, (batch, self.memory.order))
-        u = self.e_x(x_t) + self.e_h(h) + self.e_m(m)
+        require_finite("x_t", x_t)
+        h, m = self._checked(state, x_t)
+        u = self.e_x(x_t) + self.e_h(h) + self.e_m(m.to(x_t.dtype))
         m = self.memory.step(u, m[:, None])[:, 0]
-        h = torch.tanh(self.W_x(x_t) + self.W_h(h) + self.W_m(m))
+        h = torch.tanh(self.W_x(x_t) + self.W_h(h) + self.W_m(m.to(x_t.dtype)))
         return h, m
+
+    def _checked(self, state: tuple[Tensor, Tensor] | None, x: Tensor) -> tuple[Tensor, Tensor]:
+        sizes = {"h": (len(x), self.hidden_size), "m": (len(x), self.memory.order)}
+        if state is None:
+            m = self.memory.A_bar.new_zeros(sizes["m"])  # float32 even in a bfloat16 module
+            return x.new_zeros(sizes["h"]), m
+        if not (isinstance(state, tuple) and len(state) == 2):
+            raise TypeError(f"state must be a pair (h, m), got {type(state).__name__}")
+        likes = (self.W_x.weight, self.memory.A_bar)
+        for (name, size), value, like in zip(sizes.items(), state, likes, strict=True):
+            require_input(f"state {name}", value, size, like)
+            require_finite(f"state {name}", value)
+        return state
 
     def unroll(
         self,
@@ -162,10 +170,10 @@ class LMUCell(nn.Module):
         """All h_t, step after step: the nonlinear feedback leaves no other way."""
         require_input("x", x, ("batch", "time", self.input_size), self.W_x.weight)
         require_finite("x", x)
+        h, m = self._checked(state, x)
         outputs = []
         with value_checks(False):  # once for all steps: a check a step would stall a GPU
             for x_t in x.unbind(1):
-                h, m = self(x_t, state)
-                state = (h, m)
+                h, m = self(x_t, (h, m))
                 outputs.append(h)
         return torch.stack(outputs, dim=1)
