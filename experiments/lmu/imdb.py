@@ -45,7 +45,8 @@ SIZES = {
         for name in MODELS
     },
     "full": {name: replace(FULL, model=name) for name in MODELS}
-    | {"order_8": replace(FULL, order=8)},
+    | {"order_8": replace(FULL, order=8)}
+    | {"transformer": replace(FULL, model="transformer", epochs=4)},  # longer than the LMU's 10
     "paper": {"lmu": replace(FULL, vocabulary=20_000, length=500, embedding=300)},
 }
 

@@ -103,9 +103,11 @@ class LinearMemory(nn.Module):
         O(time order) a channel, where the recurrence needs O(time order^2).
         """
         u, state = self._prepared(u, ("batch", "time", "channels"), state)
-        time = u.shape[1]
+        batch, time, channels = u.shape
         with _without_autocast(u):
-            final = u.transpose(1, 2) @ self._table("reversed", time, self._reversed)
+            signals = u.transpose(1, 2).reshape(batch * channels, time)  # else: a product a signal
+            final = signals @ self._table("reversed", time, self._reversed)
+            final = final.reshape(batch, channels, self.order)
             if state is not None:
                 final = final + state @ torch.linalg.matrix_power(self.A_bar, time).mT
         return final
