@@ -141,7 +141,7 @@ pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromiu
 
 .PHONY: parity
 parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in an environment of its own (1 GB)
-	@$(PARITY_VENV)/bin/python -m pytest -q -m parity tests
+	@$(PARITY_VENV)/bin/python -m pytest -q -m parity tests/test_*_parity.py
 
 # ---- measurements ----
 
