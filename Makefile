@@ -58,7 +58,7 @@ $(VENV)/.lab-installed: $(VENV)/.installed requirements-lab.txt
 
 $(PARITY_VENV)/.installed: requirements-parity.txt pyproject.toml
 	@$(PYTHON) tools/install.py $(PARITY_VENV) -r requirements-parity.txt
-	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e .
+	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e . keras-lmu==0.9.0
 	@touch $@
 
 $(ASSIGN_VENV)/.installed: requirements-assignments.txt

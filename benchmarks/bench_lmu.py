@@ -4,9 +4,8 @@
 to .runs/ alone. Measure on a quiet machine: about eight minutes on two cores. The parts, each a
 table of results/lmu/bench.json (bench_cuda.json on a card):
 
-last    the psMNIST network, which reads the last state alone: one product (2021, Eq. 25) against
-        the recurrence, FFT and chunks with the same weights. Table `peers`, from the same rounds:
-        an LSTM of equal weights and the LMU of 2019 at its published width.
+last    the psMNIST network reads the last state alone: one product (2021, Eq. 25), recurrence, FFT,
+        chunks; table `peers`, of the same rounds: an LSTM of equal weights and the LMU of 2019
 forms   all states: is what `mode="auto"` takes within 25 % of the best of the three?
 length  how time and peak memory grow with the length, beside the exponents of theory.
 
@@ -81,7 +80,7 @@ QUICK = Plan(
     last=({"order": 8, "T": 32, "batch": 4, "hidden": 6, "lstm": 4, "cell": (4, 4)},),
     grid=((4, 8), (16, 64), (1, 4)),
     length=tuple({"order": 8, "T": T, "batch": 4, "hidden": 6} for T in (32, 64)),
-    seconds={"last": 0.1, "forms": 0.1, "length": 0.1},
+    seconds=dict.fromkeys(("last", "forms", "length"), 0.1),
     thorough=False,
 )
 
@@ -110,10 +109,8 @@ class LastState(nn.Module):
         if self.form == BASE:
             return self.classify(lmu(x))
         u = lmu.f_1(lmu.U_x(x))
-        if self.form in IN_PARALLEL:
-            m = lmu.memory(u, IN_PARALLEL[self.form])[:, -1]
-        else:
-            m = self._recurrence(u[..., 0])[:, None]
+        mode = IN_PARALLEL.get(self.form)
+        m = lmu.memory(u, mode)[:, -1] if mode else self._recurrence(u[..., 0])[:, None]
         return self.classify(lmu.f_2(lmu.U_m(m.flatten(-2)) + lmu.W_x(x[:, -1])))
 
     def _recurrence(self, u: Tensor) -> Tensor:
@@ -244,20 +241,17 @@ def part_last(plan: Plan, device: str) -> list[dict]:
         shown = [{n: c for n, c in r["candidates"].items() if n in names} for r in rows]
         return [r | {"candidates": part} for r, part in zip(rows, shown, strict=True)]
 
-    title = "psMNIST network, which reads the last state alone: "
-    forms, peers = "four ways to that state", "an LSTM of equal weights, the LMU of 2019"
-    return [
-        table("last", title + forms, BASE, only(*FORMS, COMPILED)),
-        table("peers", title + peers, BASE, only(BASE, LSTM, LMU_2019)),
-    ]
+    title = "psMNIST network, the last state alone read, beside "
+    forms = table("last", title + "other ways to it", BASE, only(*FORMS, COMPILED))
+    peers = "an LSTM of equal weights and the LMU of 2019"
+    return [forms, table("peers", title + peers, BASE, only(BASE, LSTM, LMU_2019))]
 
 
 def part_forms(plan: Plan, device: str) -> list[dict]:
     """All states: is what `mode="auto"` takes near the best form?"""
     rows, rule = [], {"limit": LIMIT, "cells": math.prod(map(len, plan.grid))}
     for order, T, batch, backward in product(*plan.grid, (True, False)):
-        size = {"order": order, "T": T, "batch": batch}
-        works = states(size, backward, device)
+        works = states(size := {"order": order, "T": T, "batch": batch}, backward, device)
         first = works["recurrent"]()
         for mode in ("auto", "fft", "chunked"):  # one by one: states of up to half a gigabyte
             assert_equal({"recurrent": first, mode: works[mode]()})
@@ -289,19 +283,19 @@ def part_length(plan: Plan, device: str) -> list[dict]:
     """A training step that reads the last state alone, over ever longer sequences."""
     rows = [networks(FORMS, size, True, "length", plan, device) for size in plan.length]
     upper = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
-    more = {"exponents": {name: growth(name, upper) for name in FORMS}}
-    more["exponents_from_T"] = upper[0]["size"]["T"]
+    exponents = {name: growth(name, upper) for name in FORMS}
+    more = {"exponents": exponents, "exponents_from_T": upper[0]["size"]["T"]}
     print(more)
     return [table("length", "A training step against the length", BASE, rows, **more)]
 
 
 def growth(name: str, rows: list[dict]) -> dict:
     """Exponents of time and memory in T, fitted, beside those of the operation counts."""
-    T = [r["size"]["T"] for r in rows]
 
     def slope(values: list[float]) -> float:
         return round(float(np.polyfit(np.log(T), np.log(values), 1)[0]), 3)
 
+    T = [r["size"]["T"] for r in rows]
     peaks = [r["candidates"][name]["peak_mib"] for r in rows]
     return {
         "time": slope([r["candidates"][name]["ms"] for r in rows]),
@@ -347,8 +341,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     torch.set_float32_matmul_precision("highest")  # no TF32
     gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
-    for part in given.part:
-        print(f"{part}: {PARTS[part].__doc__}")
+    for part in given.part:  # saved one by one: a killed run loses no finished part
         save(PARTS[part](plan, device), device, given.quick)
 
 
