@@ -43,7 +43,7 @@ SIZES = {
         "lmu": FULL,
         "order_4": replace(FULL, order=4),
         "theta_4": replace(FULL, order=4, theta=4.0),
-        "lstm": replace(FULL, model="lstm", hidden=25, epochs=40),  # a smaller budget
+        "lstm": replace(FULL, model="lstm", hidden=25),
         "window_mlp": replace(FULL, model="window_mlp", hidden=117),
         "window_linear": replace(FULL, model="window_linear", learning_rate=1e-2),
         "persistence": replace(FULL, model="persistence", epochs=0),
