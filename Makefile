@@ -61,8 +61,9 @@ $(PARITY_VENV)/.installed: requirements-parity.txt pyproject.toml
 	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e . keras-lmu==0.9.0
 	@touch $@
 
-$(ASSIGN_VENV)/.installed: requirements-assignments.txt
+$(ASSIGN_VENV)/.installed: requirements-assignments.txt pyproject.toml
 	@$(PYTHON) tools/install.py $(ASSIGN_VENV) -r requirements-assignments.txt
+	@$(PYTHON) tools/install.py $(ASSIGN_VENV) --no-deps -e .
 	@touch $@
 
 .PHONY: setup
