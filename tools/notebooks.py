@@ -56,16 +56,15 @@ def package_version(root: Path = ROOT) -> str:
     return match.group(1)
 
 
-def notebooks_in_toc(root: Path = ROOT) -> list[Path]:
-    """Every notebook that the table of contents names, in its order."""
-    found: list[Path] = []
+def pages_in_toc(root: Path = ROOT) -> list[str]:
+    """Every page that the table of contents names, in its order: `book/intro` and so on."""
+    found: list[str] = []
 
     def walk(node) -> None:
         if isinstance(node, dict):
             for key, value in node.items():
                 if key in ("file", "root"):
-                    path = root / f"{value}.ipynb"
-                    found.extend([path] if path.exists() else [])
+                    found.append(value)
                 else:
                     walk(value)
         elif isinstance(node, list):
@@ -74,6 +73,12 @@ def notebooks_in_toc(root: Path = ROOT) -> list[Path]:
 
     walk(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
     return found
+
+
+def notebooks_in_toc(root: Path = ROOT) -> list[Path]:
+    """The pages among them that are notebooks."""
+    paths = [root / f"{page}.ipynb" for page in pages_in_toc(root)]
+    return [path for path in paths if path.exists()]
 
 
 def bootstrap_source(root: Path = ROOT) -> str:
