@@ -104,5 +104,11 @@ def require_between(name: str, value: Tensor, low: float, high: float) -> None:
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {given}")
 
 
+def require_false(wish: str, value: Tensor) -> None:
+    """Raise with `wish` if any of the bool `value` is true; skipped likewise."""
+    if _values_are_read(value) and bool(value.any()):
+        raise ValueError(f"{wish}, got {int(value.sum())}")
+
+
 def _values_are_read(value: Tensor) -> bool:
     return not torch.compiler.is_compiling() and _values_are_checked and not value.is_meta

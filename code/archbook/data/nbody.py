@@ -1,0 +1,140 @@
+"""Charged particles that attract and repel each other: the paper's first experiment, simulated.
+
+The scheme is that of the authors' files, down to its quirks: a full kick before the first step,
+forces clipped component by component, no wall during the run.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+PARTS = ("train", "valid", "test")
+BOX = 5.0  # the start is reflected into [-5, 5]^3
+SPEED = 0.5  # of every particle at the start
+CHUNK = 500  # systems at a time: what a step touches stays in the processor's cache
+INPUT_FRAME, TARGET_FRAME = 30, 40  # steps 3,100 and 4,100: one unit of time apart
+
+
+@dataclass(frozen=True)
+class NBodySet:
+    """Pairs of states one unit of time (1,000 steps) apart, float32."""
+
+    x: Float[Tensor, "systems particles 3"]  # positions at step 3,100
+    v: Float[Tensor, "systems particles 3"]  # velocities there
+    charges: Float[Tensor, "systems particles"]  # -1 or 1
+    target: Float[Tensor, "systems particles 3"]  # positions at step 4,100
+
+
+def draw_systems(
+    systems: int, particles: int = 5, *, seed: int | list[int] = 0, along_x: bool = False
+) -> tuple[
+    Float[Tensor, "systems particles 3"],
+    Float[Tensor, "systems particles 3"],
+    Float[Tensor, "systems particles"],
+]:
+    """Starts of the paper's data sets: (positions, velocities, charges), float64.
+
+    Positions are normal with standard deviation (particles / 5)^(1/3), reflected into the box;
+    velocities have length 0.5 and a random direction, or with `along_x` that of the first axis;
+    charges are -1 or 1 with equal chance. More systems of one seed begin with the same ones.
+    """
+    for name, value in {"systems": systems, "particles": particles}.items():
+        if value < 1:
+            raise ValueError(f"wanted {name} >= 1, given {value}")
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3)]
+    shape = (systems, particles, 3)
+    positions = streams[0].standard_normal(shape) * (particles / 5) ** (1 / 3)
+    positions = BOX - np.abs(np.mod(positions + BOX, 4 * BOX) - 2 * BOX)
+    velocities = streams[1].standard_normal(shape)
+    if along_x:
+        velocities[:] = (1.0, 0.0, 0.0)
+    velocities *= SPEED / np.linalg.norm(velocities, axis=-1, keepdims=True)
+    charges = streams[2].choice([-1.0, 1.0], shape[:2])
+    return torch.from_numpy(positions), torch.from_numpy(velocities), torch.from_numpy(charges)
+
+
+def simulate(
+    positions: Float[Tensor, "systems particles 3"],
+    velocities: Float[Tensor, "systems particles 3"],
+    charges: Float[Tensor, "systems particles"],
+    steps: int,
+    dt: float = 0.001,
+    sample_every: int = 100,
+) -> tuple[
+    Float[Tensor, "systems frames particles 3"], Float[Tensor, "systems frames particles 3"]
+]:
+    """Positions and velocities at steps sample_every, 2 sample_every, ...: frames k = 0, 1, ...
+
+    Coulomb's law with unit strength and mass, F_i = sum_j q_i q_j (x_i - x_j) / |x_i - x_j|^3,
+    each component clipped to 0.1 / dt. Semi-implicit Euler in float64: a kick v += dt F; then for
+    i = 1 .. steps - 1: x += dt v, the sample if i divides, a kick. (steps - 1) // sample_every
+    frames, frame k at step sample_every (k + 1). The inputs are not modified.
+    """
+    x0, v0, q = (np.asarray(value, np.float64) for value in (positions, velocities, charges))
+    if x0.ndim != 3 or x0.shape[2] != 3 or v0.shape != x0.shape or q.shape != x0.shape[:2]:
+        raise ValueError(
+            "wanted positions and velocities of shape (systems, particles, 3) and charges of "
+            f"(systems, particles), given {x0.shape}, {v0.shape} and {q.shape}"
+        )
+    if x0.shape[1] < 2 or steps < 1 or sample_every < 1 or not dt > 0:
+        raise ValueError(
+            "wanted at least 2 particles, steps >= 1, sample_every >= 1 and dt > 0, given "
+            f"{x0.shape[1]}, {steps}, {sample_every} and {dt}"
+        )
+    if not all(np.isfinite(value).all() for value in (x0, v0, q)):
+        raise ValueError("wanted finite positions, velocities and charges, given NaN or infinity")
+    chunks = [slice(first, first + CHUNK) for first in range(0, len(x0), CHUNK)]
+    runs = [_simulate(x0[c], v0[c], q[c], steps, dt, sample_every) for c in chunks]
+    x, v = (torch.from_numpy(np.concatenate(part)) for part in zip(*runs, strict=True))
+    return x, v
+
+
+def _simulate(x, v, q, steps: int, dt: float, sample_every: int):
+    """One chunk, in arrays (particle, axis, system), over the pairs a < b (opposite forces)."""
+    systems, particles, _ = x.shape
+    x, v, q = (np.ascontiguousarray(np.moveaxis(value, 0, -1)) for value in (x, v, q))
+    a, b = np.triu_indices(particles, 1)
+    to_particles = np.zeros((particles, len(a)))  # sums the pairs' forces
+    to_particles[a, np.arange(len(a))], to_particles[b, np.arange(len(a))] = 1.0, -1.0
+    product = (q[a] * q[b])[:, None]
+
+    def kick() -> None:
+        difference = x[a] - x[b]  # (pairs, 3, systems)
+        square = np.einsum("pis,pis->ps", difference, difference)[:, None]
+        difference *= product / (square * np.sqrt(square))
+        force = to_particles @ difference.reshape(len(a), -1)
+        np.clip(force, -0.1 / dt, 0.1 / dt, out=force)
+        force *= dt
+        np.add(v, force.reshape(v.shape), out=v)
+
+    frames = np.empty((2, (steps - 1) // sample_every, *x.shape))
+    kick()
+    for i in range(1, steps):
+        x += dt * v
+        if i % sample_every == 0:
+            frames[:, i // sample_every - 1] = x, v
+        kick()
+    return np.moveaxis(frames, -1, 1)  # (2, systems, frames, particles, 3)
+
+
+@cache
+def nbody_set(part: str, systems: int, along_x: bool = False) -> NBodySet:
+    """The first `systems` pairs of a part, as the paper's small set: five particles, 3-D.
+
+    The paper has 3,000 to train (of 10,000 drawn), 2,000 to validate and 2,000 to test. A second
+    of work per thousand systems; kept in memory for the next call.
+    """
+    if part not in PARTS:
+        raise ValueError(f"wanted a part out of {PARTS}, given {part!r}")
+    start = draw_systems(systems, seed=[43, PARTS.index(part)], along_x=along_x)
+    x, v = simulate(*start, steps=100 * (TARGET_FRAME + 1) + 1)
+    return NBodySet(
+        x=x[:, INPUT_FRAME].float(),
+        v=v[:, INPUT_FRAME].float(),
+        charges=start[2].float(),
+        target=x[:, TARGET_FRAME].float(),
+    )

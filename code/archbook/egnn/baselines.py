@@ -1,0 +1,106 @@
+"""The models that the paper compares with: they differ in what a message may see and move."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from archbook.checks import require_finite, require_input, require_positive_int
+from archbook.egnn.layer import mlp, safe_sqrt
+from archbook.egnn.pairs import Pairs, first_linear, pairs_of
+
+
+class GNNLayer(nn.Module):
+    """A message-passing layer without geometry: m_ij = phi_e(h_i, h_j, a_ij), else as in EGCL."""
+
+    def __init__(self, hidden: int, edge_features: int = 0):
+        super().__init__()
+        self.phi_e = nn.Sequential(*mlp(2 * hidden + edge_features, hidden, hidden), nn.SiLU())
+        self.phi_h = nn.Sequential(*mlp(2 * hidden, hidden, hidden))
+
+    def update(self, pairs: Pairs, h: Tensor, edge_attr: Tensor | None) -> Tensor:
+        m = self.phi_e[1:](first_linear(self.phi_e[0], pairs, h, edge_attr))
+        return pairs.keep(h + self.phi_h(torch.cat([h, pairs.sum(m)], -1)))
+
+
+class GNN(nn.Module):
+    """The paper's non-equivariant network: coordinates, where it gets any, are plain features.
+
+    Inputs as in `EGNN.forward` without x and v: h (nodes, in_features) with edges, or a dense batch
+    h (batch, nodes, in_features). Returns (.., out_features).
+    """
+
+    def __init__(
+        self, in_features: int, hidden: int, layers: int, out_features: int, edge_features: int = 0
+    ):
+        super().__init__()
+        for name, value in {"in_features": in_features, "hidden": hidden, "layers": layers}.items():
+            require_positive_int(name, value)
+        self.in_features, self.edge_features = in_features, edge_features
+        self.embed = nn.Linear(in_features, hidden)
+        self.layers = nn.ModuleList(GNNLayer(hidden, edge_features) for _ in range(layers))
+        self.read = nn.Sequential(*mlp(hidden, hidden, out_features))
+
+    def forward(
+        self,
+        h: Float[Tensor, "*nodes in_features"],
+        edges: Int64[Tensor, "2 edges"] | None = None,
+        edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
+        mask: Bool[Tensor, "batch nodes"] | None = None,
+    ) -> Float[Tensor, "*nodes out_features"]:
+        pairs = pairs_of(h, edges, mask)
+        require_input("h", h, (*h.shape[:-1], self.in_features), self.embed.weight)
+        require_finite("h", h)
+        h = self.embed(h)
+        for layer in self.layers:
+            h = layer.update(pairs, h, edge_attr)
+        return pairs.keep(self.read(h))
+
+
+class RadialFieldLayer(nn.Module):
+    """x_i' = x_i + phi_v(|v_i|) v_i + C sum_j (x_i - x_j) phi(|x_i - x_j|, a_ij): no features h.
+
+    The velocity variant of the radial field (Koehler et al. 2019), as the paper trains it;
+    without velocity the middle term is missing.
+    """
+
+    def __init__(self, hidden: int, edge_features: int = 0, velocity: bool = False):
+        super().__init__()
+        self.phi = nn.Sequential(*mlp(1 + edge_features, hidden, 1, bias=False))
+        nn.init.xavier_uniform_(self.phi[-1].weight, gain=0.001)  # as in EGCL
+        self.phi_v = nn.Sequential(*mlp(1, hidden, 1)) if velocity else None
+
+    def update(self, pairs: Pairs, x: Tensor, edge_attr: Tensor | None, v: Tensor | None) -> Tensor:
+        difference = pairs.at_receiver(x) - pairs.at_sender(x)
+        distance = safe_sqrt(difference.square().sum(-1, keepdim=True))
+        extra = distance if edge_attr is None else torch.cat([distance, edge_attr], -1)
+        shift = pairs.sum(difference * self.phi(extra))
+        shift = shift / pairs.degree(shift)
+        if self.phi_v is not None:
+            shift = shift + self.phi_v(safe_sqrt(v.square().sum(-1, keepdim=True))) * v
+        return pairs.keep(x + shift)
+
+
+class RadialField(nn.Module):
+    """Layers of `RadialFieldLayer`. E(n)-equivariant. Inputs as in `EGNN.forward` without h."""
+
+    def __init__(self, hidden: int, layers: int, edge_features: int = 0, velocity: bool = False):
+        super().__init__()
+        require_positive_int("hidden", hidden)
+        require_positive_int("layers", layers)
+        self.layers = nn.ModuleList(
+            RadialFieldLayer(hidden, edge_features, velocity) for _ in range(layers)
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "*nodes n"],
+        edges: Int64[Tensor, "2 edges"] | None = None,
+        edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
+        v: Float[Tensor, "*nodes n"] | None = None,
+        mask: Bool[Tensor, "batch nodes"] | None = None,
+    ) -> Float[Tensor, "*nodes n"]:
+        require_finite("x", x)
+        pairs = pairs_of(x, edges, mask)
+        for layer in self.layers:
+            x = layer.update(pairs, x, edge_attr, v)
+        return x

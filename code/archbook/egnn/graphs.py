@@ -1,0 +1,76 @@
+"""Edge lists: complete graphs, neighbours within a radius, the nearest k; all without N x N memory.
+
+Edges run sender -> receiver, (2, edges), sorted by receiver; no node sends to itself.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from archbook.checks import require_finite, require_positive_int, require_tensor
+
+BLOCK = 2**22  # distances held in memory at a time
+
+
+def complete_edges(
+    sizes: Sequence[int], device: torch.device | str | None = None
+) -> Int64[Tensor, "2 edges"]:
+    """All ordered pairs i != j inside each graph; the nodes of the graphs lie one after another."""
+    if not len(sizes):
+        raise ValueError("sizes must name at least one graph, got none")
+    for size in sizes:
+        require_positive_int("sizes", int(size))
+    size = torch.as_tensor(sizes, device=device)
+    start = size.cumsum(0) - size
+    nodes = torch.arange(int(size.sum()), device=device)
+    graph = torch.repeat_interleave(size)  # of each node
+    others = size[graph] - 1
+    receiver = torch.repeat_interleave(nodes, others)
+    first = others.cumsum(0) - others
+    k = torch.arange(len(receiver), device=device) - first[receiver]  # 0 .. size - 2
+    sender = start[graph[receiver]] + k
+    return torch.stack([sender + (sender >= receiver), receiver])
+
+
+def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2 edges"]:
+    """j -> i for every |x_i - x_j| <= radius. O(nodes^2) time, memory in blocks plus the edges."""
+    _check(x)
+    if not radius > 0:
+        raise ValueError(f"radius must be positive, got {radius}")
+    found = []
+    for first, square in _squares(x):
+        receiver, sender = (square <= radius**2).nonzero().unbind(1)
+        found.append(torch.stack([sender, receiver + first]))
+    return torch.cat(found, 1)
+
+
+def nearest_edges(x: Float[Tensor, "nodes n"], k: int) -> Int64[Tensor, "2 edges"]:
+    """j -> i for the k nearest j of every i. O(nodes^2) time, memory in blocks plus the edges."""
+    _check(x)
+    require_positive_int("k", k)
+    if k >= len(x):
+        raise ValueError(f"k must be less than the number of nodes, {len(x)}, got {k}")
+    sender = torch.cat([square.topk(k, largest=False).indices for _, square in _squares(x)])
+    receiver = torch.arange(len(x), device=x.device).repeat_interleave(k)
+    return torch.stack([sender.flatten(), receiver])
+
+
+def _check(x: Tensor) -> None:
+    require_tensor("x", x, ("nodes", "n"))
+    if not x.is_floating_point():
+        raise TypeError(f"x must be floating, got {x.dtype}")
+    require_finite("x", x)
+
+
+@torch.no_grad()
+def _squares(x: Tensor):
+    """(first row, squared distances of a block of rows to all nodes, infinite to itself)."""
+    rows = max(1, BLOCK // len(x))
+    for first in range(0, len(x), rows):
+        block = x[first : first + rows]
+        # differences and not |a|^2 + |b|^2 - 2ab, which loses all digits far from the origin
+        square = sum((block[:, None, axis] - x[:, axis]).square() for axis in range(x.shape[1]))
+        square[torch.arange(len(block)), torch.arange(first, first + len(block))] = torch.inf
+        yield first, square

@@ -1,0 +1,148 @@
+"""The equivariant graph convolution: distances go in, relative vectors come out."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from archbook.checks import (
+    require_choice,
+    require_finite,
+    require_input,
+    require_positive_int,
+)
+from archbook.egnn.pairs import EdgeList, Pairs, first_linear, pairs_of
+
+AGGREGATIONS = ("mean", "sum")
+
+
+def mlp(inputs: int, hidden: int, outputs: int, *, bias: bool = True) -> list[nn.Module]:
+    """The paper's two-layer perceptron; `bias` is that of its last layer."""
+    return [nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs, bias=bias)]
+
+
+class EGCL(nn.Module):
+    """One equivariant graph convolution (Eqs. 3-6; with velocity Eq. 7, with attention Eq. 8).
+
+    m_ij = phi_e(h_i, h_j, |x_i - x_j|^2, a_ij);  x_i' = x_i + C sum_j (x_i - x_j) phi_x(m_ij);
+    h_i' = h_i + phi_h(h_i, sum_j m_ij).  i receives, j sends. For any orthogonal Q and shift g, and
+    in any dimension n: (h, Qx + g) gives (h', Qx' + g). Velocities turn but do not shift: Qv.
+
+    Two forms, one set of weights. Edge list: h (nodes, hidden), x (nodes, n), edges (2, edges) with
+    edges[0] sending to edges[1], edge_attr (edges, edge_features). Dense: h (batch, nodes, hidden),
+    x (batch, nodes, n), all pairs i != j, edge_attr (batch, i, j, edge_features), mask
+    (batch, nodes), True = real; rows of padding come out as zero.
+
+    Results to know: a node without neighbours keeps x and gets phi_h(h, 0). Nodes in one place
+    exchange messages and do not push each other. The gradient is finite in both cases.
+
+    velocity: Eq. 7 with the initial v in every layer. attention: Eq. 8. update_positions=False
+    leaves x alone (no phi_x). normalize: x_i - x_j is divided by |x_i - x_j| + 1; a self loop is
+    then refused. aggregation: "mean" is C = 1 / (number of neighbours), "sum" is C = 1.
+    Cost: O(pairs hidden^2) time, O(pairs hidden) memory.
+    Errors: ValueError or TypeError for a wrong shape, dtype, device or index, for NaN.
+    Deviates from the paper: h_i is added to phi_h (as in the authors' code).
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        edge_features: int = 0,
+        velocity: bool = False,
+        attention: bool = False,
+        update_positions: bool = True,
+        normalize: bool = False,
+        aggregation: str = "mean",
+    ):
+        super().__init__()
+        require_positive_int("hidden", hidden)
+        if edge_features != 0:
+            require_positive_int("edge_features", edge_features)
+        require_choice("aggregation", aggregation, AGGREGATIONS)
+        if velocity and not update_positions:
+            raise ValueError("velocity moves positions: wanted update_positions=True, got False")
+        self.hidden, self.edge_features = hidden, edge_features
+        self.normalize, self.aggregation = normalize, aggregation
+        self.phi_e = nn.Sequential(*mlp(2 * hidden + 1 + edge_features, hidden, hidden), nn.SiLU())
+        self.phi_h = nn.Sequential(*mlp(2 * hidden, hidden, hidden))
+        self.phi_x = (
+            nn.Sequential(*mlp(hidden, hidden, 1, bias=False)) if update_positions else None
+        )
+        self.phi_v = nn.Sequential(*mlp(hidden, hidden, 1)) if velocity else None
+        self.phi_inf = nn.Sequential(nn.Linear(hidden, 1), nn.Sigmoid()) if attention else None
+        if self.phi_x is not None:  # starts near the identity on x, as the authors' layers do
+            nn.init.xavier_uniform_(self.phi_x[-1].weight, gain=0.001)
+
+    def forward(
+        self,
+        h: Float[Tensor, "*nodes hidden"],
+        x: Float[Tensor, "*nodes n"],
+        edges: Int64[Tensor, "2 edges"] | None = None,
+        edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
+        v: Float[Tensor, "*nodes n"] | None = None,
+        mask: Bool[Tensor, "batch nodes"] | None = None,
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+        """(h', x'), with velocity (h', x', v'); without edges the dense form."""
+        pairs = self.check(h, self.hidden, x, edges, edge_attr, v, mask)
+        h, x, v = self.update(pairs, h, x, edge_attr, v)
+        return (h, x) if self.phi_v is None else (h, x, v)
+
+    def check(self, h, features, x, edges, edge_attr, v, mask) -> Pairs:
+        """Refuse what does not fit a first layer with `features` inputs; else its pairs."""
+        weight = self.phi_e[0].weight
+        nodes = ("nodes",) if edges is not None else ("batch", "nodes")
+        pairs = pairs_of(h, edges, mask)
+        require_input("h", h, (*nodes, features), weight)
+        require_input("x", x, (*h.shape[:-1], "n"), weight)
+        given = {"h": h, "x": x}
+        if (v is None) != (self.phi_v is None):
+            wanted = "None without" if self.phi_v is None else "given with"
+            raise ValueError(f"v must be {wanted} velocity=True, got {type(v).__name__}")
+        if v is not None:
+            require_input("v", v, tuple(x.shape), weight)
+            given["v"] = v
+        if (edge_attr is None) != (self.edge_features == 0):
+            shape = None if edge_attr is None else tuple(edge_attr.shape)
+            raise ValueError(f"edge_attr must have {self.edge_features} features, got {shape}")
+        if edge_attr is not None and pairs.shape != (0,):
+            require_input("edge_attr", edge_attr, (*pairs.shape, self.edge_features), weight)
+            given["edge_attr"] = edge_attr
+        for name, value in given.items():
+            require_finite(name, value)
+        if self.normalize and isinstance(pairs, EdgeList):
+            pairs.refuse_self_loops()
+        return pairs
+
+    def update(
+        self, pairs: Pairs, h: Tensor, x: Tensor, edge_attr: Tensor | None, v: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The equations, on inputs already checked; without phi_x, x comes back as it is."""
+        difference = pairs.at_receiver(x) - pairs.at_sender(x)  # (pairs, n)
+        square = difference.square().sum(-1, keepdim=True)  # (pairs, 1)
+        extra = square if edge_attr is None else torch.cat([square, edge_attr], -1)
+        m = self.phi_e[1:](first_linear(self.phi_e[0], pairs, h, extra))  # Eq. 3
+        if self.phi_x is not None:
+            x, v = self._moved(pairs, x, difference, square, self.phi_x(m), h, v)
+        if self.phi_inf is not None:
+            m = m * self.phi_inf(m)  # Eq. 8
+        h = h + self._phi_h(h, pairs.sum(m))  # Eqs. 5, 6
+        return pairs.keep(h), x, v
+
+    def _moved(self, pairs, x, difference, square, weight, h, v):
+        if self.normalize:
+            difference = difference / (safe_sqrt(square) + 1)
+        shift = pairs.sum(difference * weight)
+        if self.aggregation == "mean":
+            shift = shift / pairs.degree(shift)
+        if self.phi_v is not None:
+            v = shift = self.phi_v(h) * v + shift  # Eq. 7
+            v = pairs.keep(v)
+        return pairs.keep(x + shift), v  # Eq. 4
+
+    def _phi_h(self, h: Tensor, m: Tensor) -> Tensor:
+        return self.phi_h(torch.cat([h, m], -1))
+
+
+def safe_sqrt(square: Tensor) -> Tensor:
+    """The square root, with gradient zero at zero instead of infinity."""
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)

@@ -1,0 +1,90 @@
+"""Networks of equivariant layers: points in, points and features out; or one answer a graph."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from archbook.checks import require_positive_int
+from archbook.egnn.layer import EGCL, mlp
+
+
+class EGNN(nn.Module):
+    """A linear embedding, `layers` EGCLs and, with out_features, a linear read-out of every node.
+
+    The inputs are those of `EGCL.forward`, with h of `in_features`. Every layer of a velocity
+    model gets the initial v; the v that comes out is the last layer's. Where only x is used, the
+    last layer's phi_h is dead weight, as in the authors' models. `options` go to each EGCL.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        layers: int,
+        out_features: int | None = None,
+        edge_features: int = 0,
+        **options,
+    ):
+        super().__init__()
+        require_positive_int("in_features", in_features)
+        require_positive_int("layers", layers)
+        if out_features is not None:
+            require_positive_int("out_features", out_features)
+        self.in_features = in_features
+        self.layers = nn.ModuleList(EGCL(hidden, edge_features, **options) for _ in range(layers))
+        self.embed = nn.Linear(in_features, hidden)
+        self.read = nn.Identity() if out_features is None else nn.Linear(hidden, out_features)
+
+    def forward(
+        self,
+        h: Float[Tensor, "*nodes in_features"],
+        x: Float[Tensor, "*nodes n"],
+        edges: Int64[Tensor, "2 edges"] | None = None,
+        edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
+        v: Float[Tensor, "*nodes n"] | None = None,
+        mask: Bool[Tensor, "batch nodes"] | None = None,
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
+        """(features, x'), with velocity (features, x', v')."""
+        pairs = self.layers[0].check(h, self.in_features, x, edges, edge_attr, v, mask)
+        h, v_0 = self.embed(h), v
+        for layer in self.layers:
+            h, x, v = layer.update(pairs, h, x, edge_attr, v_0)
+        h = pairs.keep(self.read(h))
+        return (h, x) if v is None else (h, x, v)
+
+
+class EGNNRegressor(nn.Module):
+    """The paper's QM9 network: invariant layers with edge inference, a sum over the atoms.
+
+    Positions are read, never moved. Nodes of all graphs lie one after another; `graph` (nodes,)
+    says which of the `graphs` each belongs to.
+    """
+
+    def __init__(self, in_features: int, hidden: int, layers: int, out_features: int = 1):
+        super().__init__()
+        self.body = EGNN(in_features, hidden, layers, attention=True, update_positions=False)
+        self.node = nn.Sequential(*mlp(hidden, hidden, hidden))
+        self.graph = nn.Sequential(*mlp(hidden, hidden, out_features))
+
+    def forward(
+        self,
+        h: Float[Tensor, "nodes in_features"],
+        x: Float[Tensor, "nodes n"],
+        edges: Int64[Tensor, "2 edges"],
+        graph: Int64[Tensor, " nodes"],
+        graphs: int,
+    ) -> Float[Tensor, "graphs out_features"]:
+        h = self.node(self.body(h, x, edges)[0])
+        return self.graph(sum_by_graph(h, graph, graphs))
+
+
+def sum_by_graph(
+    h: Float[Tensor, "nodes k"], graph: Int64[Tensor, " nodes"], graphs: int
+) -> Float[Tensor, "graphs k"]:
+    """The sum of the rows of each graph."""
+    if graph.shape != h.shape[:1] or graph.dtype != torch.int64:
+        raise ValueError(
+            f"graph must be torch.int64 of shape {tuple(h.shape[:1])}, "
+            f"got {graph.dtype} of {tuple(graph.shape)}"
+        )
+    return h.new_zeros(graphs, h.shape[1]).index_add(0, graph, h)

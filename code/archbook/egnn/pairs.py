@@ -1,0 +1,124 @@
+"""Who sends to whom: an edge list or a padded dense batch, behind one small interface.
+
+A layer takes values from nodes to pairs (`at_receiver`, `at_sender`), works on the pairs, and sums
+the pairs of each receiver back onto it (`sum`). Written so, a layer's equations stand once.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from archbook.checks import require_between, require_false, require_mask
+
+
+class EdgeList:
+    """Edges sender -> receiver, (2, edges): edges[0] sends, edges[1] receives.
+
+    Beware: the authors' files call the receiver `row` and keep it in edges[0].
+    An edge list may be empty, hold self loops (they count as any other edge) or repeat an edge.
+    """
+
+    def __init__(self, edges: Int64[Tensor, "2 edges"], nodes: int, device: torch.device):
+        if not isinstance(edges, Tensor):
+            raise TypeError(f"edges must be a tensor, got {type(edges).__name__}")
+        if edges.ndim != 2 or len(edges) != 2:
+            raise ValueError(f"edges must have shape (2, edges), got {tuple(edges.shape)}")
+        if edges.dtype != torch.int64:
+            raise TypeError(f"edges must be torch.int64, got {edges.dtype}")
+        if edges.device != device:
+            raise ValueError(f"edges must be on {device}, got a tensor on {edges.device}")
+        if edges.shape[1]:
+            require_between("edges", edges, 0, nodes - 1)
+        self.sender, self.receiver = edges
+        self.shape = (edges.shape[1],)  # of the pairs
+        self.nodes = nodes
+
+    def refuse_self_loops(self) -> None:
+        loops = self.sender == self.receiver
+        require_false("edges must hold no self loops where distances divide", loops)
+
+    def at_receiver(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "edges k"]:
+        return value.index_select(0, self.receiver)
+
+    def at_sender(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "edges k"]:
+        return value.index_select(0, self.sender)
+
+    def sum(self, value: Float[Tensor, "edges k"]) -> Float[Tensor, "nodes k"]:
+        total = value.new_zeros(self.nodes, value.shape[1])
+        return total.index_add(0, self.receiver, value)
+
+    def degree(self, like: Tensor) -> Float[Tensor, "nodes 1"]:
+        """How many edges each node receives, at least 1."""
+        return self.sum(like.new_ones(*self.shape, 1)).clamp(min=1)
+
+    def keep(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "nodes k"]:
+        return value
+
+
+class DenseBatch:
+    """All ordered pairs i != j of every graph of a padded batch; mask True = real.
+
+    Pairs are (batch, receiver i, sender j). Those of a node with itself, and all that touch
+    padding, count zero.
+    """
+
+    def __init__(
+        self, mask: Bool[Tensor, "batch nodes"] | None, batch: int, nodes: int, device: torch.device
+    ):
+        self.shape = (batch, nodes, nodes)
+        self.real = ~torch.eye(nodes, dtype=torch.bool, device=device)  # ([batch,] nodes, nodes)
+        self.mask = mask
+        if mask is not None:
+            require_mask("mask", mask, (batch, nodes), device)
+            self.real = self.real & mask[:, :, None] & mask[:, None, :]
+
+    def at_receiver(
+        self, value: Float[Tensor, "batch nodes k"]
+    ) -> Float[Tensor, "batch nodes 1 k"]:
+        return value[:, :, None]
+
+    def at_sender(self, value: Float[Tensor, "batch nodes k"]) -> Float[Tensor, "batch 1 nodes k"]:
+        return value[:, None]
+
+    def sum(self, value: Float[Tensor, "batch nodes nodes k"]) -> Float[Tensor, "batch nodes k"]:
+        return (value * self.real[..., None]).sum(2)
+
+    def degree(self, like: Tensor) -> Float[Tensor, "*batch nodes 1"]:
+        """How many real neighbours each node has, at least 1."""
+        return self.real.sum(-1, keepdim=True).clamp(min=1).to(like.dtype)
+
+    def keep(self, value: Float[Tensor, "batch nodes k"]) -> Float[Tensor, "batch nodes k"]:
+        """Padding returns zero."""
+        return value if self.mask is None else value.masked_fill(~self.mask[..., None], 0.0)
+
+
+Pairs = EdgeList | DenseBatch
+
+
+def pairs_of(h: Tensor, edges: Tensor | None, mask: Tensor | None) -> Pairs:
+    """The edge list for nodes `h` (nodes, k), or the dense batch for `h` (batch, nodes, k)."""
+    if edges is not None:
+        if mask is not None:
+            raise ValueError("mask is for dense batches: wanted edges or mask, got both")
+        return EdgeList(edges, len(h), h.device)
+    if h.ndim != 3:
+        raise ValueError(
+            f"h must have shape (batch, nodes, features) where no edges are given, "
+            f"got {tuple(h.shape)}; one graph: h[None], or edges of complete_edges"
+        )
+    return DenseBatch(mask, h.shape[0], h.shape[1], h.device)
+
+
+def first_linear(
+    linear: nn.Linear, pairs: Pairs, h: Tensor, extra: Tensor | None
+) -> Float[Tensor, "*pairs width"]:
+    """`linear` of the concatenation [h_i, h_j, extra_ij] (i receives), without building it.
+
+    W [h_i, h_j, extra] = W_i h_i + W_j h_j + W_e extra: the first two products are done once a
+    node and not once an edge, which leaves 2 / degree of their cost.
+    """
+    features = h.shape[-1]
+    W_i, W_j, W_e = linear.weight.split([features, features, linear.in_features - 2 * features], 1)
+    total = pairs.at_receiver(F.linear(h, W_i, linear.bias)) + pairs.at_sender(F.linear(h, W_j))
+    return total if extra is None else total + F.linear(extra, W_e)
