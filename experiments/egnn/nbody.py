@@ -46,7 +46,7 @@ GNN_ = replace(EGNN_, model="gnn", learning_rate=1e-3)
 RADIAL = replace(EGNN_, model="radial_field", learning_rate=2e-4)
 LINEAR = replace(EGNN_, model="linear", epochs=0)
 MODELS = {"egnn": EGNN_, "gnn": GNN_, "radial_field": RADIAL}
-EPOCHS = {100: 3000, 300: 1500, 1000: 1000}
+EPOCHS = {100: 3000, 300: 1500, 1000: 600}
 
 
 def with_systems(config: Config, systems: int, **more) -> Config:
@@ -70,7 +70,6 @@ SIZES = {
         "gnn_rotated_1000": with_systems(GNN_, 1000, rotated=True),
         "egnn_sum_1000": with_systems(EGNN_, 1000, aggregation="sum"),
         "egnn_attention_1000": with_systems(EGNN_, 1000, attention=True),
-        "egnn_no_edge_distance_1000": with_systems(EGNN_, 1000, edge_distance=False),
         **{
             f"{name}_along_x": with_systems(config, 1000, along_x=True)
             for name, config in (MODELS | {"gnn_rotated": replace(GNN_, rotated=True)}).items()
@@ -87,19 +86,19 @@ class Dynamics(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        hidden, layers, d_a = config.hidden, config.layers, 1 + config.edge_distance
+        hidden, layers = config.hidden, config.layers
         bodies = {
             "egnn": lambda: EGNN(
                 1,
                 hidden,
                 layers,
-                edge_features=d_a,
+                edge_features=2,
                 velocity=True,
                 aggregation=config.aggregation,
                 attention=config.attention,
             ),
             "gnn": lambda: GNN(6, hidden, layers, 3, edge_features=1),
-            "radial_field": lambda: RadialField(hidden, layers, edge_features=d_a, velocity=True),
+            "radial_field": lambda: RadialField(hidden, layers, edge_features=2, velocity=True),
             "linear": lambda: Linear(),
         }
         if config.model not in bodies:
@@ -111,14 +110,13 @@ class Dynamics(nn.Module):
         edges = complete_edges([particles] * systems, x.device)
         x, v, q = x.flatten(0, 1), v.flatten(0, 1), charges.flatten()[:, None]
         send, receive = edges
-        attributes = [q[receive] * q[send]]
-        if self.config.model == "gnn":
-            return self.body(torch.cat([x, v], -1), edges, attributes[0]).reshape(shape)
+        product = q[receive] * q[send]
         if self.config.model == "linear":
             return self.body(x, v).reshape(shape)
-        if self.config.edge_distance:
-            attributes.append((x[receive] - x[send]).square().sum(-1, keepdim=True))
-        edge_attr = torch.cat(attributes, -1)
+        if self.config.model == "gnn":
+            return self.body(torch.cat([x, v], -1), edges, product).reshape(shape)
+        square = (x[receive] - x[send]).square().sum(-1, keepdim=True)
+        edge_attr = torch.cat([product, square], -1)  # the input's distances, in every layer
         if self.config.model == "radial_field":
             return self.body(x, edges, edge_attr, v).reshape(shape)
         speed = v.norm(dim=-1, keepdim=True)
