@@ -9,6 +9,7 @@ systems), and what happens when all training velocities begin along one axis.
 import copy
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,11 @@ SIZES = {
 SEEDS = {"linear": (0,)}
 
 
+@cache
+def all_pairs(particles: int, systems: int, device: torch.device) -> Tensor:
+    return complete_edges([particles] * systems, device)
+
+
 class Dynamics(nn.Module):
     """(x, v, charges), each (systems, particles, ..) -> positions a unit of time later."""
 
@@ -107,7 +113,7 @@ class Dynamics(nn.Module):
 
     def forward(self, x: Tensor, v: Tensor, charges: Tensor) -> Tensor:
         systems, particles, _ = shape = x.shape
-        edges = complete_edges([particles] * systems, x.device)
+        edges = all_pairs(particles, systems, x.device)
         x, v, q = x.flatten(0, 1), v.flatten(0, 1), charges.flatten()[:, None]
         send, receive = edges
         product = q[receive] * q[send]

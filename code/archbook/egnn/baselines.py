@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from archbook.checks import require_finite, require_input, require_positive_int
+from archbook.checks import require_positive_int
 from archbook.egnn.layer import mlp, safe_sqrt
-from archbook.egnn.pairs import Pairs, first_linear, pairs_of
+from archbook.egnn.pairs import Pairs, check_edge_attr, check_velocity, first_linear, pairs_of
 
 
 class GNNLayer(nn.Module):
@@ -33,8 +33,11 @@ class GNN(nn.Module):
         self, in_features: int, hidden: int, layers: int, out_features: int, edge_features: int = 0
     ):
         super().__init__()
-        for name, value in {"in_features": in_features, "hidden": hidden, "layers": layers}.items():
+        sizes = {"in_features": in_features, "hidden": hidden, "layers": layers}
+        for name, value in (sizes | {"out_features": out_features}).items():
             require_positive_int(name, value)
+        if edge_features != 0:
+            require_positive_int("edge_features", edge_features)
         self.in_features, self.edge_features = in_features, edge_features
         self.embed = nn.Linear(in_features, hidden)
         self.layers = nn.ModuleList(GNNLayer(hidden, edge_features) for _ in range(layers))
@@ -47,9 +50,9 @@ class GNN(nn.Module):
         edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> Float[Tensor, "*nodes out_features"]:
-        pairs = pairs_of(h, edges, mask)
-        require_input("h", h, (*h.shape[:-1], self.in_features), self.embed.weight)
-        require_finite("h", h)
+        weight = self.embed.weight
+        pairs = pairs_of("h", h, self.in_features, edges, mask, weight)
+        check_edge_attr(edge_attr, self.edge_features, pairs, weight)
         h = self.embed(h)
         for layer in self.layers:
             h = layer.update(pairs, h, edge_attr)
@@ -87,6 +90,9 @@ class RadialField(nn.Module):
         super().__init__()
         require_positive_int("hidden", hidden)
         require_positive_int("layers", layers)
+        if edge_features != 0:
+            require_positive_int("edge_features", edge_features)
+        self.edge_features, self.velocity = edge_features, velocity
         self.layers = nn.ModuleList(
             RadialFieldLayer(hidden, edge_features, velocity) for _ in range(layers)
         )
@@ -99,8 +105,11 @@ class RadialField(nn.Module):
         v: Float[Tensor, "*nodes n"] | None = None,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> Float[Tensor, "*nodes n"]:
-        require_finite("x", x)
-        pairs = pairs_of(x, edges, mask)
+        weight = self.layers[0].phi[0].weight
+        pairs = pairs_of("x", x, "n", edges, mask, weight)
+        check_velocity(v, self.velocity, x, weight)
+        check_edge_attr(edge_attr, self.edge_features, pairs, weight)
+        x = pairs.keep(x)
         for layer in self.layers:
             x = layer.update(pairs, x, edge_attr, v)
         return x

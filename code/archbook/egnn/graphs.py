@@ -3,6 +3,7 @@
 Edges run sender -> receiver, (2, edges), sorted by receiver; no node sends to itself.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -21,7 +22,7 @@ def complete_edges(
     if not len(sizes):
         raise ValueError("sizes must name at least one graph, got none")
     for size in sizes:
-        require_positive_int("sizes", int(size))
+        require_positive_int("sizes", size)
     size = torch.as_tensor(sizes, device=device)
     start = size.cumsum(0) - size
     nodes = torch.arange(int(size.sum()), device=device)
@@ -37,8 +38,8 @@ def complete_edges(
 def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2 edges"]:
     """j -> i for every |x_i - x_j| <= radius. O(nodes^2) time, memory in blocks plus the edges."""
     _check(x)
-    if not radius > 0:
-        raise ValueError(f"radius must be positive, got {radius}")
+    if not 0 < radius < math.inf:
+        raise ValueError(f"radius must be positive and finite, got {radius}")
     found = []
     for first, square in _squares(x):
         receiver, sender = (square <= radius**2).nonzero().unbind(1)

@@ -4,13 +4,15 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from archbook.checks import (
-    require_choice,
-    require_finite,
-    require_input,
-    require_positive_int,
+from archbook.checks import require_choice, require_finite, require_input, require_positive_int
+from archbook.egnn.pairs import (
+    EdgeList,
+    Pairs,
+    check_edge_attr,
+    check_velocity,
+    first_linear,
+    pairs_of,
 )
-from archbook.egnn.pairs import EdgeList, Pairs, first_linear, pairs_of
 
 AGGREGATIONS = ("mean", "sum")
 
@@ -83,31 +85,17 @@ class EGCL(nn.Module):
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(h', x'), with velocity (h', x', v'); without edges the dense form."""
         pairs = self.check(h, self.hidden, x, edges, edge_attr, v, mask)
-        h, x, v = self.update(pairs, h, x, edge_attr, v)
+        h, x, v = self.update(pairs, h, pairs.keep(x), edge_attr, v)
         return (h, x) if self.phi_v is None else (h, x, v)
 
     def check(self, h, features, x, edges, edge_attr, v, mask) -> Pairs:
         """Refuse what does not fit a first layer with `features` inputs; else its pairs."""
         weight = self.phi_e[0].weight
-        nodes = ("nodes",) if edges is not None else ("batch", "nodes")
-        pairs = pairs_of(h, edges, mask)
-        require_input("h", h, (*nodes, features), weight)
+        pairs = pairs_of("h", h, features, edges, mask, weight)
         require_input("x", x, (*h.shape[:-1], "n"), weight)
-        given = {"h": h, "x": x}
-        if (v is None) != (self.phi_v is None):
-            wanted = "None without" if self.phi_v is None else "given with"
-            raise ValueError(f"v must be {wanted} velocity=True, got {type(v).__name__}")
-        if v is not None:
-            require_input("v", v, tuple(x.shape), weight)
-            given["v"] = v
-        if (edge_attr is None) != (self.edge_features == 0):
-            shape = None if edge_attr is None else tuple(edge_attr.shape)
-            raise ValueError(f"edge_attr must have {self.edge_features} features, got {shape}")
-        if edge_attr is not None and pairs.shape != (0,):
-            require_input("edge_attr", edge_attr, (*pairs.shape, self.edge_features), weight)
-            given["edge_attr"] = edge_attr
-        for name, value in given.items():
-            require_finite(name, value)
+        require_finite("x", x)
+        check_velocity(v, self.phi_v is not None, x, weight)
+        check_edge_attr(edge_attr, self.edge_features, pairs, weight)
         if self.normalize and isinstance(pairs, EdgeList):
             pairs.refuse_self_loops()
         return pairs

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from archbook.checks import require_positive_int
+from archbook.checks import require_between, require_positive_int, require_tensor
 from archbook.egnn.layer import EGCL, mlp
 
 
@@ -46,7 +46,7 @@ class EGNN(nn.Module):
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(features, x'), with velocity (features, x', v')."""
         pairs = self.layers[0].check(h, self.in_features, x, edges, edge_attr, v, mask)
-        h, v_0 = self.embed(h), v
+        h, x, v_0 = self.embed(h), pairs.keep(x), v  # padding may hold anything finite
         for layer in self.layers:
             h, x, v = layer.update(pairs, h, x, edge_attr, v_0)
         h = pairs.keep(self.read(h))
@@ -62,6 +62,7 @@ class EGNNRegressor(nn.Module):
 
     def __init__(self, in_features: int, hidden: int, layers: int, out_features: int = 1):
         super().__init__()
+        require_positive_int("out_features", out_features)
         self.body = EGNN(in_features, hidden, layers, attention=True, update_positions=False)
         self.node = nn.Sequential(*mlp(hidden, hidden, hidden))
         self.graph = nn.Sequential(*mlp(hidden, hidden, out_features))
@@ -81,10 +82,12 @@ class EGNNRegressor(nn.Module):
 def sum_by_graph(
     h: Float[Tensor, "nodes k"], graph: Int64[Tensor, " nodes"], graphs: int
 ) -> Float[Tensor, "graphs k"]:
-    """The sum of the rows of each graph."""
-    if graph.shape != h.shape[:1] or graph.dtype != torch.int64:
-        raise ValueError(
-            f"graph must be torch.int64 of shape {tuple(h.shape[:1])}, "
-            f"got {graph.dtype} of {tuple(graph.shape)}"
-        )
+    """The sum of the rows of each graph; a graph without rows gets zero."""
+    require_tensor("graph", graph, tuple(h.shape[:1]))
+    if graph.dtype != torch.int64:
+        raise TypeError(f"graph must be torch.int64, got {graph.dtype}")
+    if graph.device != h.device:
+        raise ValueError(f"graph must be on {h.device}, got a tensor on {graph.device}")
+    require_positive_int("graphs", graphs)
+    require_between("graph", graph, 0, graphs - 1)
     return h.new_zeros(graphs, h.shape[1]).index_add(0, graph, h)

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from archbook.checks import require_between, require_false, require_mask
+from archbook.checks import (
+    require_between,
+    require_false,
+    require_finite,
+    require_input,
+    require_mask,
+)
 
 
 class EdgeList:
@@ -50,7 +56,8 @@ class EdgeList:
 
     def degree(self, like: Tensor) -> Float[Tensor, "nodes 1"]:
         """How many edges each node receives, at least 1."""
-        return self.sum(like.new_ones(*self.shape, 1)).clamp(min=1)
+        ones = like.new_ones(*self.shape, 1, dtype=torch.float32)  # bfloat16 counts to 256 only
+        return self.sum(ones).clamp(min=1).to(like.dtype)
 
     def keep(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "nodes k"]:
         return value
@@ -96,18 +103,54 @@ class DenseBatch:
 Pairs = EdgeList | DenseBatch
 
 
-def pairs_of(h: Tensor, edges: Tensor | None, mask: Tensor | None) -> Pairs:
-    """The edge list for nodes `h` (nodes, k), or the dense batch for `h` (batch, nodes, k)."""
+def pairs_of(
+    name: str,
+    value: Tensor,
+    features: int | str,
+    edges: Tensor | None,
+    mask: Tensor | None,
+    weight: Tensor,
+) -> Pairs:
+    """The edge list for `value` (nodes, features), or the dense batch for (batch, nodes, features).
+
+    Refuses a `value` that does not fit the model's `weight`.
+    """
     if edges is not None:
         if mask is not None:
             raise ValueError("mask is for dense batches: wanted edges or mask, got both")
-        return EdgeList(edges, len(h), h.device)
-    if h.ndim != 3:
+        require_input(name, value, ("nodes", features), weight)
+    elif isinstance(value, Tensor) and value.ndim != 3:
         raise ValueError(
-            f"h must have shape (batch, nodes, features) where no edges are given, "
-            f"got {tuple(h.shape)}; one graph: h[None], or edges of complete_edges"
+            f"{name} must have shape (batch, nodes, {features}) where no edges are given, "
+            f"got {tuple(value.shape)}; one graph: {name}[None], or edges of complete_edges"
         )
-    return DenseBatch(mask, h.shape[0], h.shape[1], h.device)
+    else:
+        require_input(name, value, ("batch", "nodes", features), weight)
+    require_finite(name, value)
+    if edges is not None:
+        return EdgeList(edges, len(value), value.device)
+    return DenseBatch(mask, value.shape[0], value.shape[1], value.device)
+
+
+def check_edge_attr(edge_attr: Tensor | None, features: int, pairs: Pairs, weight: Tensor) -> None:
+    """Refuse what is not (*pairs, features), or None for no features."""
+    if edge_attr is None and features == 0:
+        return
+    if edge_attr is None or features == 0:
+        given = "None" if edge_attr is None else type(edge_attr).__name__
+        raise ValueError(f"edge_attr must have {features} features, got {given}")
+    require_input("edge_attr", edge_attr, (*pairs.shape, features), weight)
+    require_finite("edge_attr", edge_attr)
+
+
+def check_velocity(v: Tensor | None, velocity: bool, x: Tensor, weight: Tensor) -> None:
+    """Refuse what is not shaped as x, or None without velocity."""
+    if (v is None) == velocity:
+        wanted = "given with" if velocity else "None without"
+        raise ValueError(f"v must be {wanted} velocity=True, got {type(v).__name__}")
+    if v is not None:
+        require_input("v", v, tuple(x.shape), weight)
+        require_finite("v", v)
 
 
 def first_linear(
