@@ -53,6 +53,7 @@ class GNN(nn.Module):
         weight = self.embed.weight
         pairs = pairs_of("h", h, self.in_features, edges, mask, weight)
         check_edge_attr(edge_attr, self.edge_features, pairs, weight)
+        edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h = self.embed(h)
         for layer in self.layers:
             h = layer.update(pairs, h, edge_attr)
@@ -109,6 +110,7 @@ class RadialField(nn.Module):
         pairs = pairs_of("x", x, "n", edges, mask, weight)
         check_velocity(v, self.velocity, x, weight)
         check_edge_attr(edge_attr, self.edge_features, pairs, weight)
+        edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         x = pairs.keep(x)
         for layer in self.layers:
             x = layer.update(pairs, x, edge_attr, v)

@@ -42,7 +42,8 @@ class EGCL(nn.Module):
     then refused. aggregation: "mean" is C = 1 / (number of neighbours), "sum" is C = 1.
     Cost: O(pairs hidden^2) time, O(pairs hidden) memory.
     Errors: ValueError or TypeError for a wrong shape, dtype, device or index, for NaN.
-    Deviates from the paper: h_i is added to phi_h (as in the authors' code).
+    Deviates from the paper: h_i is added to phi_h (as in the authors' code). Unlike that code, phi_x
+    reads the message before the gate of Eq. 8.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class EGCL(nn.Module):
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(h', x'), with velocity (h', x', v'); without edges the dense form."""
         pairs = self.check(h, self.hidden, x, edges, edge_attr, v, mask)
+        edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h, x, v = self.update(pairs, h, pairs.keep(x), edge_attr, v)
         return (h, x) if self.phi_v is None else (h, x, v)
 
@@ -112,7 +114,7 @@ class EGCL(nn.Module):
             x, v = self._moved(pairs, x, difference, square, self.phi_x(m), h, v)
         if self.phi_inf is not None:
             m = m * self.phi_inf(m)  # Eq. 8
-        h = h + self._phi_h(h, pairs.sum(m))  # Eqs. 5, 6
+        h = h + self.phi_h(torch.cat([h, pairs.sum(m)], -1))  # Eqs. 5, 6
         return pairs.keep(h), x, v
 
     def _moved(self, pairs, x, difference, square, weight, h, v):
@@ -125,9 +127,6 @@ class EGCL(nn.Module):
             v = shift = self.phi_v(h) * v + shift  # Eq. 7
             v = pairs.keep(v)
         return pairs.keep(x + shift), v  # Eq. 4
-
-    def _phi_h(self, h: Tensor, m: Tensor) -> Tensor:
-        return self.phi_h(torch.cat([h, m], -1))
 
 
 def safe_sqrt(square: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class EGNN(nn.Module):
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(features, x'), with velocity (features, x', v')."""
         pairs = self.layers[0].check(h, self.in_features, x, edges, edge_attr, v, mask)
+        edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h, x, v_0 = self.embed(h), pairs.keep(x), v  # padding may hold anything finite
         for layer in self.layers:
             h, x, v = layer.update(pairs, h, x, edge_attr, v_0)

@@ -1,7 +1,8 @@
 """Who sends to whom: an edge list or a padded dense batch, behind one small interface.
 
 A layer takes values from nodes to pairs (`at_receiver`, `at_sender`), works on the pairs, and sums
-the pairs of each receiver back onto it (`sum`). Written so, a layer's equations stand once.
+the pairs of each receiver back onto it (`sum`); `at_pair` brings edge attributes into the same
+order. Written so, a layer's equations stand once.
 """
 
 import torch
@@ -50,6 +51,9 @@ class EdgeList:
     def at_sender(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "edges k"]:
         return value.index_select(0, self.sender)
 
+    def at_pair(self, value: Float[Tensor, "edges k"]) -> Float[Tensor, "edges k"]:
+        return value
+
     def sum(self, value: Float[Tensor, "edges k"]) -> Float[Tensor, "nodes k"]:
         total = value.new_zeros(self.nodes, value.shape[1])
         return total.index_add(0, self.receiver, value)
@@ -66,34 +70,49 @@ class EdgeList:
 class DenseBatch:
     """All ordered pairs i != j of every graph of a padded batch; mask True = real.
 
-    Pairs are (batch, receiver i, sender j). Those of a node with itself, and all that touch
-    padding, count zero.
+    Pairs are (batch, receiver i, k): the nodes - 1 others of i, in order, so that no pair of a node
+    with itself is computed in vain. Pairs that touch padding count zero.
     """
 
     def __init__(
         self, mask: Bool[Tensor, "batch nodes"] | None, batch: int, nodes: int, device: torch.device
     ):
-        self.shape = (batch, nodes, nodes)
-        self.real = ~torch.eye(nodes, dtype=torch.bool, device=device)  # ([batch,] nodes, nodes)
+        self.shape = (batch, nodes, nodes)  # of edge_attr
+        receiver = torch.arange(nodes, device=device)[:, None]
+        others = torch.arange(nodes - 1, device=device).expand(nodes, -1)
+        self.sender = others + (others >= receiver)  # (nodes, nodes - 1)
+        self.pair = receiver * nodes + self.sender  # where i, j stand in a flat nodes x nodes
         self.mask = mask
+        self.real = None  # all of them
         if mask is not None:
             require_mask("mask", mask, (batch, nodes), device)
-            self.real = self.real & mask[:, :, None] & mask[:, None, :]
+            self.real = (mask[:, :, None] & mask[:, self.sender])[..., None]
 
     def at_receiver(
         self, value: Float[Tensor, "batch nodes k"]
     ) -> Float[Tensor, "batch nodes 1 k"]:
         return value[:, :, None]
 
-    def at_sender(self, value: Float[Tensor, "batch nodes k"]) -> Float[Tensor, "batch 1 nodes k"]:
-        return value[:, None]
+    def at_sender(
+        self, value: Float[Tensor, "batch nodes k"]
+    ) -> Float[Tensor, "batch nodes others k"]:
+        return value.index_select(1, self.sender.flatten()).unflatten(1, self.sender.shape)
 
-    def sum(self, value: Float[Tensor, "batch nodes nodes k"]) -> Float[Tensor, "batch nodes k"]:
-        return (value * self.real[..., None]).sum(2)
+    def at_pair(
+        self, value: Float[Tensor, "batch nodes nodes k"]
+    ) -> Float[Tensor, "batch nodes others k"]:
+        flat = value.flatten(1, 2).index_select(1, self.pair.flatten())
+        return flat.unflatten(1, self.pair.shape)
+
+    def sum(self, value: Float[Tensor, "batch nodes others k"]) -> Float[Tensor, "batch nodes k"]:
+        return (value if self.real is None else value * self.real).sum(2)
 
     def degree(self, like: Tensor) -> Float[Tensor, "*batch nodes 1"]:
         """How many real neighbours each node has, at least 1."""
-        return self.real.sum(-1, keepdim=True).clamp(min=1).to(like.dtype)
+        if self.real is None:
+            nodes, others = self.sender.shape
+            return like.new_full((nodes, 1), max(1, others))
+        return self.real.sum(2).clamp(min=1).to(like.dtype)
 
     def keep(self, value: Float[Tensor, "batch nodes k"]) -> Float[Tensor, "batch nodes k"]:
         """Padding returns zero."""
