@@ -150,10 +150,6 @@ def rotation(generator: torch.Generator) -> Tensor:
     return Q * R.diagonal().sign()
 
 
-def to(data: NBodySet, device: torch.device) -> NBodySet:
-    return NBodySet(**{name: value.to(device) for name, value in vars(data).items()})
-
-
 @torch.no_grad()
 def predict(model: nn.Module, data: NBodySet, Q: Tensor | None = None, shift: float = 0.0):
     """Predictions for the systems turned by Q and moved by `shift` along every axis."""
@@ -178,7 +174,7 @@ def measure(model: nn.Module, test: NBodySet) -> dict:
 def train(config: Config, run: Run) -> dict:
     sizes = {"train": config.systems, "valid": config.held_out, "test": config.held_out}
     fit, valid, test = (
-        to(nbody_set(part, size, config.along_x), run.device) for part, size in sizes.items()
+        nbody_set(part, size, config.along_x).to(run.device) for part, size in sizes.items()
     )
     model = Dynamics(config).to(run.device)
     if config.model == "linear":
@@ -194,11 +190,12 @@ def train(config: Config, run: Run) -> dict:
     with value_checks(False):
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             for batch in torch.randperm(config.systems, generator=shuffle).split(config.batch):
-                x, v, target = fit.x[batch], fit.v[batch], fit.target[batch]
+                data = fit.take(batch)
+                x, v, target = data.x, data.v, data.target
                 if config.rotated:
                     Q = rotation(shuffle).to(run.device)
                     x, v, target = x @ Q.T, v @ Q.T, target @ Q.T
-                loss = mse_loss(model(x, v, fit.charges[batch]), target)
+                loss = mse_loss(model(x, v, data.charges), target)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 SEED = 43  # of the paper's small set
@@ -29,6 +29,12 @@ class NBodySet:
     v: Float[Tensor, "systems particles 3"]  # velocities there
     charges: Float[Tensor, "systems particles"]  # -1 or 1
     target: Float[Tensor, "systems particles 3"]  # positions at step 4,100
+
+    def take(self, which: Int64[Tensor, " taken"]) -> "NBodySet":
+        return NBodySet(**{name: value[which] for name, value in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> "NBodySet":
+        return NBodySet(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 def draw_systems(

@@ -42,7 +42,7 @@ class EGCL(nn.Module):
     then refused. aggregation: "mean" is C = 1 / (number of neighbours), "sum" is C = 1.
     Cost: O(pairs hidden^2) time, O(pairs hidden) memory.
     Errors: ValueError or TypeError for a wrong shape, dtype, device or index, for NaN.
-    Deviates from the paper: h_i is added to phi_h (as in the authors' code). Unlike that code, phi_x
+    Deviates from the paper: h_i is added to phi_h, as in the authors' code. Unlike that code, phi_x
     reads the message before the gate of Eq. 8.
     """
 
