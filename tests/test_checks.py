@@ -6,6 +6,7 @@ import torch
 from archbook.checks import (
     require_between,
     require_choice,
+    require_false,
     require_finite,
     require_input,
     require_like,
@@ -34,6 +35,7 @@ CPU = torch.device("cpu")
         (require_finite, ("x", ones(2))),
         (require_finite, ("x", torch.arange(3))),
         (require_between, ("r", torch.tensor([0.0, 1.0]), 0, 1)),
+        (require_false, ("edges must hold no loops", torch.tensor([False, False]))),
     ],
 )
 def test_what_fits_passes(check, arguments):
@@ -107,6 +109,12 @@ def test_what_fits_passes(check, arguments):
             r"r must lie in \[0, 1\], got -0.5 to 2",
         ),
         (require_between, ("r", torch.tensor([NAN]), 0, 1), ValueError, "got nan to nan"),
+        (
+            require_false,
+            ("edges must hold no loops", torch.tensor([True, False, True])),
+            ValueError,
+            "edges must hold no loops, got 2",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_values_named(check, arguments, error, message):
@@ -143,12 +151,14 @@ def test_value_checks_can_be_switched_on_inside_a_block_that_switched_them_off()
 def test_the_meta_device_has_no_values_to_check():
     assert require_finite("x", torch.full((2,), NAN, device="meta")) is None
     assert require_between("x", torch.full((2,), NAN, device="meta"), 0, 1) is None
+    assert require_false("no loops", torch.ones(2, dtype=torch.bool, device="meta")) is None
 
 
 def test_checks_of_values_are_skipped_while_compiling():
     def double(x):
         require_finite("x", x)
         require_between("x", x, 0, 1)
+        require_false("no NaN", x.isnan())
         require_tensor("x", x, ("length",))
         return 2 * x
 

@@ -63,14 +63,16 @@ def draw_systems(
     if first < 0:
         raise ValueError(f"wanted first >= 0, given {first}")
     rng = np.random.RandomState(seed)  # noqa: NPY002  their generator, stable by numpy's promise
-    shape = (first + systems, particles, 3)
-    positions, velocities, charges = np.empty(shape), np.empty(shape), np.empty(shape[:2])
-    for k in range(len(positions)):
-        charges[k] = rng.choice([-1.0, 0.0, 1.0], particles, p=[0.5, 0.0, 0.5])
-        positions[k] = rng.standard_normal((3, particles)).T
-        velocities[k] = rng.standard_normal((3, particles)).T
-        rng.standard_normal(2 * FRAMES * 3 * particles)  # their noise, of variance zero
-    positions, velocities, charges = positions[first:], velocities[first:], charges[first:]
+    coordinates = 3 * particles
+    normal = np.empty((first + systems, 2 * coordinates))
+    uniform = np.empty((first + systems, particles))
+    for k in range(first + systems):
+        uniform[k] = rng.random_sample(particles)
+        # their noise of variance zero comes last, and moves the stream on
+        normal[k] = rng.standard_normal(2 * coordinates * (1 + FRAMES))[: 2 * coordinates]
+    charges = np.where(uniform[first:] < 0.5, -1.0, 1.0)
+    drawn = normal[first:].reshape(systems, 2, 3, particles).swapaxes(2, 3)
+    positions, velocities = np.ascontiguousarray(drawn).swapaxes(0, 1)
     positions *= (particles / 5) ** (1 / 3)
     outside = np.abs(positions) > BOX
     velocities[outside] = -np.sign(positions[outside]) * np.abs(velocities[outside])

@@ -1,0 +1,559 @@
+"""EGNN: the book's two forms against an official-style edge list and against libraries.
+
+`--part sparse` measures one part and keeps the other tables; `--quick` runs tiny sizes and writes
+to .runs/ alone. Measure on a quiet machine: about eight minutes on two cores. Peers are compared
+where they are installed (`make parity` makes such an environment); the others are listed as absent.
+The parts, whose tables stand in results/egnn/bench.json (bench_cuda.json on a card):
+
+dense   many small complete graphs: `dense` at the paper's widths, `dense_wide` at those that
+        egnn-pytorch hard-wires, `order1` one layer beside a tensor-field layer of order at most 1
+sparse  one large graph, `k` incoming edges a node: `sparse` and `sparse_wide`, likewise
+size    how time and peak memory grow with the number of nodes, beside the exponents of theory.
+
+Outputs and gradients are shown equal on copied weights before anything is timed; the tensor-field
+layer computes something else, and only its cost is compared. Arithmetic is float32 without TF32;
+checks of values (NaN) are off, as in the training loops.
+"""
+
+import os
+
+# Before torch. Threads that sleep between operations wake slowly, which slows down most whoever
+# runs many small operations.
+os.environ["OMP_WAIT_POLICY"] = "active"
+os.environ.pop("GOMP_SPINCOUNT", None)
+
+import argparse
+import gc
+import json
+import statistics
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from archbook import running
+from archbook.checks import value_checks
+from archbook.egnn import EGCL, EGNN, complete_edges, nearest_edges
+
+Size = dict[str, int]  # graphs, nodes of each, layers; k, where the graph is not complete
+Work = Callable[[], tuple[Tensor, ...]]
+
+WIDTH, LAYERS = 64, 4
+DENSE, EDGES, SEARCHED = "dense", "edge list", "edge list, neighbours searched"
+OFFICIAL, PYG = "official style", "torch_geometric"
+PEER, PEER_AS_IS = "egnn-pytorch", "egnn-pytorch, its own widths"
+PEER_SPARSE = "egnn-pytorch, EGNN_Sparse"
+FULL, CHANNELS = "e3nn, fully connected", "e3nn, channel by channel"
+TENSOR_FIELDS = (FULL, CHANNELS)
+DENSE_FORMS = (DENSE, PEER, PEER_AS_IS)  # take (graphs, nodes, features)
+NEEDS = {
+    PYG: ("torch-geometric",),
+    PEER: ("egnn-pytorch",),
+    PEER_AS_IS: ("egnn-pytorch",),
+    PEER_SPARSE: ("egnn-pytorch", "torch-geometric"),
+    FULL: ("e3nn",),
+    CHANNELS: ("e3nn",),
+}
+PEER_BYTES = 80  # of egnn-pytorch, a pair of nodes and a layer, in a training step: measured
+MOST_MEMORY = 6 * 2**30  # a candidate that needs more is not run
+STEP = {"dense": 0.1, "sparse": 1e-9}  # the scale of what moves positions: see `redraw`
+ROUNDS = (3, 31)  # at least, at most
+SMALL = 4.0  # MiB below which the growth of a process says little
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one table compares; its first candidate is the baseline."""
+
+    title: str
+    names: tuple[str, ...]
+    wide: bool = False  # at the widths of egnn-pytorch
+    layers: int = LAYERS
+    peaks: bool = False  # also peak memory, of forward+backward
+    forward: bool = True  # also forward alone
+
+
+SMALL_GRAPHS, LARGE_GRAPH = "Many small complete graphs", "One graph of k neighbours a node"
+PARTS = {
+    "dense": {
+        "dense": Table(
+            f"{SMALL_GRAPHS}, the paper's widths",
+            (DENSE, EDGES, OFFICIAL, PYG, PEER, PEER_AS_IS),
+        ),
+        "dense_wide": Table(
+            f"{SMALL_GRAPHS}, everyone at the wider layers of egnn-pytorch",
+            (DENSE, EDGES, PEER),
+            wide=True,
+        ),
+        "order1": Table(
+            f"{SMALL_GRAPHS}: one layer beside one tensor-field layer of orders 0 and 1",
+            (DENSE, EDGES, *TENSOR_FIELDS),
+            layers=1,
+            peaks=True,
+        ),
+    },
+    "sparse": {
+        "sparse": Table(
+            f"{LARGE_GRAPH}, the paper's widths",
+            (EDGES, SEARCHED, OFFICIAL, PYG, PEER, PEER_AS_IS),
+            peaks=True,
+        ),
+        "sparse_wide": Table(
+            f"{LARGE_GRAPH}, everyone at the wider layers of egnn-pytorch",
+            (EDGES, PEER_SPARSE, PEER),
+            wide=True,
+            peaks=True,
+        ),
+    },
+    "size": {
+        "size": Table(
+            "A training step against the number of nodes, k neighbours each, the paper's widths",
+            (EDGES, SEARCHED, PEER),
+            peaks=True,
+            forward=False,
+        ),
+    },
+}
+TABLES = [name for tables in PARTS.values() for name in tables]
+# exponents of time and memory in the number of nodes, where that is large
+PREDICTED = {EDGES: (1, 1), SEARCHED: (2, 1), PEER: (2, 2)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """At which sizes each part is measured, and for about how many seconds a row (forward: 1/4)."""
+
+    sizes: dict[str, tuple[Size, ...]]
+    seconds: dict[str, float]
+    peaks: bool = True
+
+
+FULL_PLAN = Plan(
+    sizes={
+        "dense": ({"graphs": 100, "nodes": 5}, {"graphs": 32, "nodes": 20}),
+        "sparse": ({"nodes": 1_000, "k": 8}, {"nodes": 10_000, "k": 8}),
+        "size": tuple({"nodes": 2**p, "k": 8} for p in range(8, 15)),
+    },
+    seconds={"dense": 10.0, "sparse": 15.0, "size": 8.0},
+)
+QUICK_PLAN = Plan(
+    sizes={
+        "dense": ({"graphs": 3, "nodes": 4},),
+        "sparse": ({"nodes": 40, "k": 4},),
+        "size": ({"nodes": 32, "k": 4}, {"nodes": 64, "k": 4}),
+    },
+    seconds=dict.fromkeys(PARTS, 0.1),
+    peaks=False,
+)
+
+
+@cache
+def installed() -> dict[str, str]:
+    """The peers that are here, and their versions."""
+    found = {}
+    for library in sorted({library for needed in NEEDS.values() for library in needed}):
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
+
+
+class OfficialStyle(nn.Module):
+    """Eqs. 3 to 6 on an edge list, written as they stand, in the manner of the authors' code:
+    a concatenation on every edge, advanced indexing, neighbours counted in every layer."""
+
+    def __init__(self):
+        super().__init__()
+        layer = EGCL(WIDTH)
+        self.phi_e, self.phi_x, self.phi_h = layer.phi_e, layer.phi_x, layer.phi_h
+
+    def forward(self, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        sender, receiver = edges
+        difference = x[receiver] - x[sender]
+        square = difference.square().sum(1, keepdim=True)
+        m = self.phi_e(torch.cat([h[receiver], h[sender], square], 1))
+        shift = difference * self.phi_x(m)
+        total = torch.zeros_like(x).index_add(0, receiver, shift)
+        neighbours = torch.zeros_like(x).index_add(0, receiver, torch.ones_like(shift))
+        m_i = m.new_zeros(len(h), m.shape[1]).index_add(0, receiver, m)
+        return h + self.phi_h(torch.cat([h, m_i], 1)), x + total / neighbours.clamp(min=1)
+
+
+def message_passing() -> nn.Module:
+    """The layer as users of torch_geometric write one."""
+    from torch_geometric.nn import MessagePassing
+    from torch_geometric.utils import scatter
+
+    class Layer(MessagePassing):
+        def __init__(self):
+            super().__init__(aggr=None)
+            layer = EGCL(WIDTH)
+            self.phi_e, self.phi_x, self.phi_h = layer.phi_e, layer.phi_x, layer.phi_h
+
+        def forward(self, h, x, edges):
+            m_i, shift = self.propagate(edges, h=h, x=x)
+            return h + self.phi_h(torch.cat([h, m_i], -1)), x + shift
+
+        def message(self, h_i, h_j, x_i, x_j):
+            difference = x_i - x_j
+            square = difference.square().sum(-1, keepdim=True)
+            m = self.phi_e(torch.cat([h_i, h_j, square], -1))
+            return m, difference * self.phi_x(m)
+
+        def aggregate(self, inputs, index, dim_size):
+            m, shift = inputs
+            shift = scatter(shift, index, dim_size=dim_size, reduce="mean")
+            return scatter(m, index, dim_size=dim_size, reduce="sum"), shift
+
+    return Layer()
+
+
+def tensor_field(name: str) -> nn.Module:
+    """A tensor-field layer with `WIDTH` scalars and as many vectors a node (orders 0 and 1).
+
+    Fully connected: every output channel hears every input channel, with a weight of its own on
+    every edge, so 4 WIDTH^2 weights an edge. Channel by channel: each hears itself, 4 WIDTH weights
+    an edge, and a linear map of the nodes mixes them: what today's users of e3nn write.
+    """
+    from e3nn import o3
+    from e3nn.math import soft_one_hot_linspace
+    from e3nn.nn import FullyConnectedNet
+
+    inputs, basis = o3.Irreps(f"{WIDTH}x0e + {WIDTH}x1o"), 8
+    harmonics = o3.Irreps.spherical_harmonics(1)
+
+    def product_of(name: str):
+        if name == FULL:
+            return o3.FullyConnectedTensorProduct(inputs, harmonics, inputs, shared_weights=False)
+        between = o3.Irreps(f"{WIDTH}x0e + {WIDTH}x0e + {WIDTH}x1o + {WIDTH}x1o")
+        paths = [(0, 0, 0), (1, 1, 1), (0, 1, 2), (1, 0, 3)]  # input, harmonic, output
+        paths = [(*path, "uvu", True) for path in paths]
+        options = {"shared_weights": False, "internal_weights": False}
+        return o3.TensorProduct(inputs, harmonics, between, paths, **options)
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.product = product_of(name)
+            sizes = [basis, WIDTH, self.product.weight_numel]
+            self.radial = FullyConnectedNet(sizes, nn.functional.silu)
+            self.mix = o3.Linear(self.product.irreps_out, inputs)
+            self.keep = o3.Linear(inputs, inputs)
+
+        def forward(self, h, x, edges):
+            sender, receiver = edges
+            if h.shape[1] == WIDTH:  # the first layer: no vectors yet
+                h = torch.cat([h, h.new_zeros(len(h), 3 * WIDTH)], 1)
+            difference = x.index_select(0, receiver) - x.index_select(0, sender)
+            Y = o3.spherical_harmonics(harmonics, difference, True, "component")
+            distance = difference.square().sum(1).sqrt()
+            radial = soft_one_hot_linspace(distance, 0.0, 5.0, basis, "gaussian", False)
+            m = self.product(h.index_select(0, sender), Y, self.radial(radial))
+            m_i = m.new_zeros(len(h), m.shape[1]).index_add(0, receiver, m)
+            return self.keep(h) + self.mix(m_i), x
+
+    return Layer()
+
+
+class Network(nn.Module):
+    """Layers of a peer behind the embedding that EGNN has; `call` applies one of them."""
+
+    def __init__(self, layers: Iterable[nn.Module], call: Callable):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.embed = nn.Linear(1, WIDTH)
+        self.call = call
+
+    def forward(self, h: Tensor, x: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
+        h = self.embed(h)
+        for layer in self.layers:
+            h, x = self.call(layer, h, x, edges)
+        return h, x
+
+
+def widen(layer: EGCL) -> None:
+    """Give the layer the widths that egnn-pytorch hard-wires, and its bias in phi_x."""
+    inputs = 2 * WIDTH + 1
+    layer.phi_e = two_layers(inputs, 2 * inputs, WIDTH).append(nn.SiLU())
+    layer.phi_x = two_layers(WIDTH, 4 * WIDTH, 1)
+    layer.phi_h = two_layers(2 * WIDTH, 2 * WIDTH, WIDTH)
+
+
+def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+
+
+def peer_layer(wide: bool, k: int) -> nn.Module:
+    """egnn-pytorch's dense layer; at the paper's widths its perceptrons are replaced.
+
+    It counts a node among its own neighbours: with k it takes the node and the k - 1 nearest.
+    """
+    from egnn_pytorch import EGNN as Peer
+
+    layer = Peer(WIDTH, m_dim=WIDTH, num_nearest_neighbors=k)
+    if not wide:
+        ours = EGCL(WIDTH)
+        layer.edge_mlp, layer.coors_mlp, layer.node_mlp = ours.phi_e, ours.phi_x, ours.phi_h
+    return layer
+
+
+def call_sparse(layer: nn.Module, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    both = layer(torch.cat([x, h], 1), edges.flip(0))
+    return both[:, 3:], both[:, :3]
+
+
+MADE_HERE = {
+    OFFICIAL: OfficialStyle,
+    PYG: message_passing,
+    FULL: lambda: tensor_field(FULL),
+    CHANNELS: lambda: tensor_field(CHANNELS),
+}
+
+
+def network(name: str, size: Size, wide: bool, aggregation: str = "mean") -> nn.Module:
+    """A candidate with fresh weights: (h, x, edges) -> (h, x); dense forms take no edges."""
+    layers = range(size["layers"])
+    if name in (PEER, PEER_AS_IS):
+        own_widths = wide or name == PEER_AS_IS
+        made = (peer_layer(own_widths, size.get("k", 0)) for _ in layers)
+        return Network(made, lambda layer, h, x, _: layer(h, x))
+    if name == PEER_SPARSE:
+        from egnn_pytorch import EGNN_Sparse
+
+        # where edges run from source to target, it moves every node the other way
+        made = (EGNN_Sparse(WIDTH, m_dim=WIDTH, flow="target_to_source") for _ in layers)
+        return Network(made, call_sparse)
+    if name in MADE_HERE:
+        return Network((MADE_HERE[name]() for _ in layers), lambda layer, *given: layer(*given))
+    ours = EGNN(1, WIDTH, size["layers"], aggregation=aggregation)
+    if wide:
+        for layer in ours.layers:
+            widen(layer)
+    return ours
+
+
+def our_name(name: str) -> str:
+    """The name under which EGNN keeps a weight of egnn-pytorch; other names stay."""
+    name = name.replace("mlp.3.", "mlp.2.")  # theirs has room for a dropout
+    for theirs, ours in {"edge_mlp": "phi_e", "coors_mlp": "phi_x", "node_mlp": "phi_h"}.items():
+        name = name.replace(theirs, ours)
+    return name
+
+
+def redraw(weights: dict[str, Tensor], step: float) -> None:
+    """The same weights for every candidate, of order one; `step` scales what moves positions.
+
+    egnn-pytorch searches the neighbours anew in every layer, so that its graph stays that of the
+    edge list only where positions stand still. Everything is computed all the same, and the
+    gradients of phi_x are as precise as the others.
+    """
+    torch.manual_seed(2)
+    for name, weight in weights.items():
+        scale = step if "phi_x.2" in name else weight.shape[-1] ** -0.5
+        nn.init.normal_(weight, std=scale)
+
+
+def graphs(size: Size, device: str, with_self: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(h, x, edges), the nodes of all graphs one after another: the same for every candidate."""
+    torch.manual_seed(1)
+    nodes = size.get("graphs", 1) * size["nodes"]
+    h, x = torch.randn(nodes, 1).to(device), torch.randn(nodes, 3).to(device)
+    if "k" in size:
+        edges = nearest_edges(x, size["k"] - with_self)
+    else:
+        edges = complete_edges([size["nodes"]] * size["graphs"], device)
+    if with_self:
+        loops = torch.arange(nodes, device=device).expand(2, -1)
+        edges = torch.cat([edges, loops], 1)
+    return h, x, edges
+
+
+def prepare(
+    name: str, size: Size, wide: bool, device: str, backward: bool = True, as_peer: bool = False
+) -> Work:
+    """A candidate's work: h and x, and with backward the gradients of all weights by our names.
+
+    `as_peer`: on the edges of egnn-pytorch, which counts a node among its own neighbours, and with
+    its sum over them; at its own widths candidates always sum.
+    """
+    torch.manual_seed(0)
+    model = network(name, size, wide, "sum" if wide or as_peer else "mean").to(device)
+    weights = {our_name(n): weight for n, weight in model.named_parameters()}
+    weights = dict(sorted(weights.items()))
+    if name not in TENSOR_FIELDS:
+        redraw(weights, STEP["sparse" if "k" in size else "dense"])
+    h, x, edges = graphs(size, device, as_peer)
+    if name in DENSE_FORMS:
+        h, x = (value.unflatten(0, (size.get("graphs", 1), -1)) for value in (h, x))
+        edges = None
+
+    def work() -> tuple[Tensor, ...]:
+        with value_checks(False), torch.set_grad_enabled(backward):
+            h_out, x_out = model(h, x, nearest_edges(x, size["k"]) if name == SEARCHED else edges)
+            outputs = tuple(out.detach().flatten(0, -2) for out in (h_out, x_out))
+            if not backward:
+                return outputs
+            loss = h_out.square().mean() + x_out.square().mean()
+            return *outputs, *torch.autograd.grad(loss, tuple(weights.values()))
+
+    return work
+
+
+def step_alone(name: str, size: Size, wide: bool, device: str) -> Work:
+    """What the process that measures peak memory runs; a small step loads the libraries before."""
+    prepare(name, size | {"nodes": 16}, wide, device)()
+    return prepare(name, size, wide, device)
+
+
+def why_absent(name: str, size: Size) -> str | None:
+    """Why a candidate cannot run here, or None."""
+    for library in NEEDS.get(name, ()):
+        if library not in installed():
+            return f"{library} is not installed"
+    if name in (PEER, PEER_AS_IS):
+        needed = PEER_BYTES * size["layers"] * size.get("graphs", 1) * size["nodes"] ** 2
+        if needed > MOST_MEMORY:
+            return f"it holds all pairs of nodes, here about {needed / 2**30:.0f} GiB"
+    return None
+
+
+def assert_equal(results: dict[str, tuple[Tensor, ...]], tolerance: float = 1e-3) -> None:
+    """Every candidate's outputs and gradients equal the first's, relative to the largest entry."""
+    first, *others = results
+    for name in others:
+        for wanted, given in zip(results[first], results[name], strict=True):
+            error = float((given - wanted).abs().max() / wanted.abs().max())
+            if not error < tolerance:  # NaN fails too
+                raise AssertionError(f"{name} differs from {first} by {error:.1e}")
+
+
+def measured(works: dict[str, Work], base: str, seconds: float, device: str) -> dict:
+    """Median milliseconds and within-round ratios; as many rounds as the seconds allow."""
+    gpu = device != "cpu"  # the CPU was warmed up by the check of equality
+    first = running.interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
+    rounds = int(seconds / sum(times[0] for times in first.values()))
+    rounds = max(ROUNDS[0], min(ROUNDS[1], rounds)) - 1
+    more = running.interleaved(works, rounds, warmup=20 if gpu else 0, seed=1, device=device)
+    times = {name: first[name] + more[name] for name in works}
+    return {
+        name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio, "peak_mib": None}
+        for name, ratio in running.ratios(times, base).items()
+    }
+
+
+def row(table: Table, size: Size, backward: bool, seconds: float, peaks: bool, device: str) -> dict:
+    """One row: candidates shown equal, timed, printed."""
+    size = size | {"layers": table.layers}
+    absent = {name: reason for name in table.names if (reason := why_absent(name, size))}
+    names = [name for name in table.names if name not in absent]
+    works = {name: prepare(name, size, table.wide, device, backward) for name in names}
+    results = {name: work() for name, work in works.items()}
+    apart = (PEER, PEER_AS_IS, *TENSOR_FIELDS)
+    assert_equal({name: found for name, found in results.items() if name not in apart})
+    if PEER in results:
+        ours = prepare(EDGES, size, table.wide, device, backward, as_peer=True)()
+        assert_equal({EDGES: ours, PEER: results[PEER]})
+    del results
+    candidates = measured(works, table.names[0], seconds if backward else seconds / 4, device)
+    del works  # the processes below need the memory
+    for name, one in candidates.items():
+        if peaks and table.peaks and backward:
+            target = f"{Path(__file__).resolve()}:step_alone"
+            peak = running.peak_memory(target, name, size, table.wide, device)
+            one["peak_mib"] = peak / 2**20
+    kind = "forward+backward" if backward else "forward"
+    print(size, kind)
+    for name, one in candidates.items():
+        spread = "{median:9.3f} [{q1:.3f}, {q3:.3f}]".format(**one["ratio"])
+        peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
+        print(f"  {name:31}{one['ms']:11.3f} ms {spread:30}{peak}", flush=True)
+    for name, reason in absent.items():
+        print(f"  {name:31}absent: {reason}", flush=True)
+    return {"size": size, "pass": kind, "candidates": candidates, "absent": absent}
+
+
+def tables_of(part: str, plan: Plan, device: str) -> list[dict]:
+    """All tables of one part."""
+    tables = []
+    for name, table in PARTS[part].items():
+        print(f"{table.title}\n")
+        rows = [
+            row(table, size, backward, plan.seconds[part], plan.peaks, device)
+            for size in plan.sizes[part]
+            for backward in ((True, False) if table.forward else (True,))
+        ]
+        made = {"name": name, "title": table.title, "baseline": table.names[0], "rows": rows}
+        if part == "size":
+            made["exponents"] = {name: growth(name, rows) for name in table.names}
+            print(made["exponents"])
+        tables.append(made | {"peers": installed()})
+    return tables
+
+
+def growth(name: str, rows: list[dict]) -> dict | None:
+    """Exponents of time and memory in the number of nodes, fitted, beside the predicted ones."""
+    rows = [r for r in rows if name in r["candidates"]]
+    rows = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
+    if len(rows) < 2:
+        return None
+    nodes = [r["size"]["nodes"] for r in rows]
+
+    def slope(values: list[float]) -> float:
+        return round(float(np.polyfit(np.log(nodes), np.log(values), 1)[0]), 3)
+
+    peaks = [r["candidates"][name]["peak_mib"] for r in rows]
+    time, memory = PREDICTED[name]
+    return {
+        "from_nodes": nodes[0],
+        "time": slope([r["candidates"][name]["ms"] for r in rows]),
+        "time_predicted": time,
+        "memory": slope(peaks) if all(peak and peak > SMALL for peak in peaks) else None,
+        "memory_predicted": memory,
+    }
+
+
+def save(tables: list[dict], device: str, quick: bool) -> None:
+    """Put the new tables beside the old ones of the same machine and number of threads."""
+    here = running.environment(device)
+    name = "bench" if device == "cpu" else f"bench_{torch.device(device).type}"
+    path = running.results_path("egnn", name)
+    if quick:
+        path = path.parents[2] / ".runs" / "egnn" / f"{name}.json"
+    kept = {new["name"]: new | {"environment": here} for new in tables}
+    for old in json.loads(path.read_text())["tables"] if path.exists() else ():
+        if all(old["environment"][key] == here[key] for key in ("device_name", "threads")):
+            kept.setdefault(old["name"], old)
+    bench = {
+        "benchmark": "egnn",
+        "title": "Equivariant graph neural network",
+        "environment": here,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
+        "tables": [kept[name] for name in TABLES if name in kept],
+    }
+    running.write_json(path, bench) if quick else running.write_bench("egnn", name, bench)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing in results/")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
+    given = parser.parse_args(arguments)
+    device, plan = str(running.pick_device(given.device)), QUICK_PLAN if given.quick else FULL_PLAN
+    torch.set_num_threads(given.threads)
+    torch.set_float32_matmul_precision("highest")  # no TF32
+    print("peers here:", installed() or "none; `make parity` installs them")
+    gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
+    for part in given.part:  # saved one by one: a killed run loses no finished part
+        save(tables_of(part, plan, device), device, given.quick)
+
+
+if __name__ == "__main__":
+    main()

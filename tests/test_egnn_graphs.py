@@ -1,0 +1,200 @@
+"""Edge lists: against all pairs one by one, in blocks of any size, far from the origin.
+
+What turns red when the code is broken (each was tried on a copy):
+TODO
+"""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_egnn import normal
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from archbook.egnn import complete_edges, graphs, nearest_edges, radius_edges
+
+NAN = float("nan")
+
+
+def slow_complete(sizes: list[int]) -> list[tuple[int, int]]:
+    """(sender, receiver) pairs, by receiver, then by sender."""
+    first, pairs = 0, []
+    for size in sizes:
+        nodes = range(first, first + size)
+        pairs += [(j, i) for i in nodes for j in nodes if i != j]
+        first += size
+    return pairs
+
+
+def distances(x: Tensor, i: int) -> list[tuple[float, int]]:
+    return [(float((x[i] - x[j]).norm()), j) for j in range(len(x)) if j != i]
+
+
+def slow_radius(x: Tensor, radius: float) -> list[tuple[int, int]]:
+    return [(j, i) for i in range(len(x)) for d, j in distances(x, i) if d <= radius]
+
+
+def slow_nearest(x: Tensor, k: int) -> list[tuple[int, int]]:
+    return [(j, i) for i in range(len(x)) for _, j in sorted(distances(x, i))[:k]]
+
+
+def pairs(edges: Tensor) -> list[tuple[int, int]]:
+    assert edges.dtype == torch.int64
+    assert edges.shape[0] == 2
+    return [(j, i) for j, i in edges.T.tolist()]
+
+
+@pytest.fixture(params=[1, 7, 2**22])
+def block(request, monkeypatch) -> int:
+    """Distances at a time: less than a row, a row of the small cases, everything."""
+    monkeypatch.setattr(graphs, "BLOCK", request.param)
+    return request.param
+
+
+# ---- brute force ----
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("sizes", [[1], [2], [5], [3, 1, 4], [1, 1], [1, 6, 1, 2]])
+def test_complete_edges_are_all_pairs_of_each_graph_by_receiver(sizes):
+    assert pairs(complete_edges(sizes)) == slow_complete(sizes)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6))
+def test_complete_edges_are_right_for_any_sizes(sizes):
+    assert pairs(complete_edges(sizes)) == slow_complete(sizes)
+
+
+@pytest.mark.shapes
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("radius", [0.5, 1.5, 100.0])
+def test_radius_edges_are_all_pairs_that_near_by_receiver(radius, n):
+    x = normal(7, n)
+    assert pairs(radius_edges(x, radius)) == slow_radius(x, radius)
+
+
+@pytest.mark.shapes
+@pytest.mark.usefixtures("block")
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("k", [1, 3, 6])
+def test_nearest_edges_are_the_k_nearest_by_receiver(k, n):
+    x = normal(7, n)
+    assert pairs(nearest_edges(x, k)) == slow_nearest(x, k)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(nodes=st.integers(2, 12), n=st.integers(1, 4), seed=st.integers(0, 10**6), data=st.data())
+def test_neighbours_are_right_at_any_size(nodes, n, seed, data):
+    x, k = normal(nodes, n, seed=seed), data.draw(st.integers(1, nodes - 1))
+    radius = data.draw(st.floats(0.1, 4))
+    assert pairs(radius_edges(x, radius)) == slow_radius(x, radius)
+    assert sorted(pairs(nearest_edges(x, k))) == sorted(slow_nearest(x, k))
+
+
+# ---- special cases ----
+
+
+def test_a_distance_equal_to_the_radius_is_near():
+    x = torch.tensor([[0.0], [2.0], [4.5]])
+    assert pairs(radius_edges(x, 2.0)) == [(1, 0), (0, 1)]
+
+
+def test_nodes_in_one_place_are_neighbours_and_nobody_is_its_own():
+    x = torch.zeros(3, 2)
+    assert pairs(radius_edges(x, 0.1)) == slow_complete([3])
+    edges = nearest_edges(x, 2)
+    assert sorted(pairs(edges)) == sorted(slow_complete([3]))
+
+
+@pytest.mark.parametrize("far", [1e3, 1e4])
+def test_far_from_the_origin_the_neighbours_stay_the_same_in_float32(far):
+    """|a|^2 + |b|^2 - 2ab would have lost every digit: its squares are 1e8, its distances 1."""
+    x = (64 * normal(40, 3)).round() / 64  # sums with `far` are exact
+    moved = (x + far).float()
+    assert torch.equal(radius_edges(moved, 1.1), radius_edges(x, 1.1))
+    near, wanted = nearest_edges(moved, 5), nearest_edges(x, 5)
+    for edges in (near, wanted):
+        length = (x[edges[0]] - x[edges[1]]).norm(dim=1).reshape(40, 5)
+        assert (length.diff(dim=1) >= 0).all()
+    torch.testing.assert_close(
+        (x[near[0]] - x[near[1]]).norm(dim=1), (x[wanted[0]] - x[wanted[1]]).norm(dim=1)
+    )
+
+
+def test_one_node_has_no_neighbour_within_any_radius():
+    assert radius_edges(torch.zeros(1, 3), 1.0).shape == (2, 0)
+
+
+def test_positions_are_not_modified_and_get_no_gradient():
+    x = normal(7, 3).requires_grad_()
+    before = x.detach().clone()
+    for edges in (radius_edges(x, 1.0), nearest_edges(x, 2)):
+        assert not edges.requires_grad
+    assert torch.equal(x, before)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any operation returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, call, types, arguments=(), options=None):
+        out = call(*arguments, **(options or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return out
+
+
+@pytest.mark.parametrize("build", [lambda x: radius_edges(x, 0.3), lambda x: nearest_edges(x, 4)])
+def test_no_tensor_holds_all_distances(build, monkeypatch):
+    monkeypatch.setattr(graphs, "BLOCK", 2000)
+    x = normal(400, 3)
+    with LargestTensor() as seen:
+        edges = build(x)
+    assert seen.elements < 3 * max(2000, edges.numel()) < x.shape[0] ** 2
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: complete_edges([]), ValueError, "sizes must name at least one graph, got none"),
+        (lambda: complete_edges([3, 0]), ValueError, "sizes must be at least 1, got 0"),
+        (lambda: complete_edges([-2]), ValueError, "sizes must be at least 1, got -2"),
+        (lambda: complete_edges([2.5]), TypeError, "sizes must be an int, got 2.5"),
+        (lambda: radius_edges(normal(4, 3), 0.0), ValueError, "radius must be positive.*got 0.0"),
+        (lambda: radius_edges(normal(4, 3), -1.0), ValueError, "positive and finite, got -1.0"),
+        (lambda: radius_edges(normal(4, 3), NAN), ValueError, "positive and finite, got nan"),
+        (lambda: radius_edges(normal(4, 3), 1 / 1e-309), ValueError, "and finite, got inf"),
+        (lambda: nearest_edges(normal(4, 3), 0), ValueError, "k must be at least 1, got 0"),
+        (lambda: nearest_edges(normal(4, 3), 1.5), TypeError, "k must be an int, got 1.5"),
+        (lambda: nearest_edges(normal(4, 3), 4), ValueError, "k must be less than .* 4, got 4"),
+    ],
+)
+def test_no_edges_come_from(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("build", [lambda x: radius_edges(x, 1.0), lambda x: nearest_edges(x, 1)])
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        ([[1.0]], TypeError, "x must be a tensor, got list"),
+        (normal(4), ValueError, r"x must have shape \(nodes, n\), got \(4,\)"),
+        (normal(2, 4, 3), ValueError, r"x must have shape \(nodes, n\), got \(2, 4, 3\)"),
+        (normal(0, 3), ValueError, r"got \(0, 3\) \(no axis may be empty\)"),
+        (normal(4, 0), ValueError, r"got \(4, 0\) \(no axis may be empty\)"),
+        (torch.ones(4, 3).long(), TypeError, "x must be floating, got torch.int64"),
+        (normal(4, 3) * NAN, ValueError, "x must be finite, got 12 NaN"),
+    ],
+)
+def test_no_edges_come_from_positions_like(build, x, error, message):
+    with pytest.raises(error, match=message):
+        build(x)
