@@ -20,12 +20,8 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "active"
 os.environ.pop("GOMP_SPINCOUNT", None)
 
-import argparse
-import gc
-import json
 import math
 import shutil
-import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +29,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -53,8 +48,6 @@ LSTM, LMU_2019 = "nn.LSTM", "LMU of 2019"
 MODES = ("auto", "recurrent", "fft", "chunked")
 LIMIT = 1.25  # `auto` may take so many times the best form's time
 BLOCK = 16  # steps that torch.compile unrolls: 784 in one piece compile for minutes
-ROUNDS = (3, 31)  # at least, at most
-SMALL = 4.0  # MiB below which the growth of a process says little
 
 
 @dataclass(frozen=True)
@@ -175,55 +168,22 @@ def step_alone(name: str, size: Size, device: str) -> Work:
     return work
 
 
-def assert_equal(results: dict[str, tuple[Tensor, ...]], tolerance: float = 1e-3) -> None:
-    """Every candidate's outputs and gradients equal the first's, relative to the largest entry."""
-    first, *others = results
-    for name in others:
-        for wanted, given in zip(results[first], results[name], strict=True):
-            error = float((given - wanted).abs().max() / wanted.abs().max())
-            if not error < tolerance:  # NaN fails too
-                raise AssertionError(f"{name} differs from {first} by {error:.1e}")
-
-
-def measured(works: dict[str, Work], base: str, seconds: float, device: str) -> dict:
-    """Median milliseconds and within-round ratios; as many rounds as the seconds allow."""
-    gpu = device != "cpu"  # the CPU was warmed up by the check of equality
-    first = running.interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
-    rounds = int(seconds / sum(times[0] for times in first.values()))
-    rounds = max(ROUNDS[0], min(ROUNDS[1], rounds)) - 1
-    more = running.interleaved(works, rounds, warmup=20 if gpu else 0, seed=1, device=device)
-    times = {name: first[name] + more[name] for name in works}
-    return {
-        name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio, "peak_mib": None}
-        for name, ratio in running.ratios(times, base).items()
-    }
-
-
-def row(size: Size, backward: bool, candidates: dict) -> dict:
-    """One row of a table, printed as soon as it is finished."""
-    shown = {key: size[key] for key in ("order", "T", "batch")}
-    kind = "forward+backward" if backward else "forward"
-    print(shown, kind)
-    for name, one in candidates.items():
-        spread = "{median:9.3f} [{q1:.3f}, {q3:.3f}]".format(**one["ratio"])
-        peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
-        print(f"  {name:21}{one['ms']:11.3f} ms {spread:30}{peak}", flush=True)
-    return {"size": shown, "pass": kind, "candidates": candidates}
-
-
 def networks(names: Iterable[str], size: Size, backward: bool, part: str, plan: Plan, device: str):
     """A row of networks: shown equal where the weights are, timed, their peak memory measured."""
     made = {name: prepare(name, size, device, backward) for name in names}
     works = {name: work for name, (_, work) in made.items()}
     results = {name: work() for name, work in works.items()}  # builds the tables, compiles
-    assert_equal({name: found for name, found in results.items() if name not in (LSTM, LMU_2019)})
-    candidates = measured(works, BASE, plan.seconds[part] / (1 if backward else 4), device)
+    running.assert_same_results(
+        {name: found for name, found in results.items() if name not in (LSTM, LMU_2019)}
+    )
+    candidates = running.timed(works, BASE, plan.seconds[part] / (1 if backward else 4), device)
     for name, one in candidates.items():
         one["weights"] = sum(p.numel() for p in made[name][0].parameters())
         if plan.thorough and backward and name != COMPILED:
             target = f"{Path(__file__).resolve()}:step_alone"
             one["peak_mib"] = running.peak_memory(target, name, size, device) / 2**20
-    return row(size, backward, candidates)
+    shown = {key: size[key] for key in ("order", "T", "batch")}
+    return running.bench_row(shown, backward, candidates)
 
 
 def table(name: str, title: str, baseline: str, rows: list[dict], **more: Any) -> dict:
@@ -256,10 +216,10 @@ def part_forms(plan: Plan, device: str) -> list[dict]:
         works = states(size := {"order": order, "T": T, "batch": batch}, backward, device)
         first = works["recurrent"]()
         for mode in ("auto", "fft", "chunked"):  # one by one: states of up to half a gigabyte
-            assert_equal({"recurrent": first, mode: works[mode]()})
+            running.assert_same_results({"recurrent": first, mode: works[mode]()})
         del first
-        candidates = measured(works, "auto", plan.seconds["forms"], device)
-        rows.append(row(size, backward, candidates))
+        candidates = running.timed(works, "auto", plan.seconds["forms"], device)
+        rows.append(running.bench_row(size, backward, candidates))
         best = min(candidates[mode]["ratio"]["median"] for mode in MODES[1:])
         rule[rows[-1]["pass"]] = rule.get(rows[-1]["pass"], 0) + (best * LIMIT >= 1)
     print(f"cells in which auto is within the limit: {rule}")
@@ -293,16 +253,13 @@ def part_length(plan: Plan, device: str) -> list[dict]:
 
 def growth(name: str, rows: list[dict]) -> dict:
     """Exponents of time and memory in T, fitted, beside those of the operation counts."""
-
-    def slope(values: list[float]) -> float:
-        return round(float(np.polyfit(np.log(T), np.log(values), 1)[0]), 3)
-
     T = [r["size"]["T"] for r in rows]
-    peaks = [r["candidates"][name]["peak_mib"] for r in rows]
+    found = [r["candidates"][name] for r in rows]
+    work = [t * math.log2(2 * t) if name == "FFT" else t for t in T]
     return {
-        "time": slope([r["candidates"][name]["ms"] for r in rows]),
-        "time_predicted": slope([t * math.log2(2 * t) if name == "FFT" else t for t in T]),
-        "memory": slope(peaks) if all(peak and peak > SMALL for peak in peaks) else None,
+        "time": running.exponent(T, [one["ms"] for one in found]),
+        "time_predicted": running.exponent(T, work),
+        "memory": running.memory_exponent(T, [one["peak_mib"] for one in found]),
         "memory_predicted": 1.0,
     }
 
@@ -311,41 +268,8 @@ PARTS = {"last": part_last, "forms": part_forms, "length": part_length}
 TABLES = ("last", "peers", "forms", "length")
 
 
-def save(tables: list[dict], device: str, quick: bool) -> None:
-    """Put the new tables beside the old ones of the same machine and number of threads."""
-    here = running.environment(device)
-    name = "bench" if device == "cpu" else f"bench_{torch.device(device).type}"
-    path = running.results_path("lmu", name)
-    if quick:
-        path = path.parents[2] / ".runs" / "lmu" / f"{name}.json"
-    kept = {new["name"]: new | {"environment": here} for new in tables}
-    for old in json.loads(path.read_text())["tables"] if path.exists() else ():
-        if all(old["environment"][key] == here[key] for key in ("device_name", "threads")):
-            kept.setdefault(old["name"], old)
-    bench = {
-        "benchmark": "lmu",
-        "title": "Legendre Memory Unit",
-        "environment": here,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
-        "tables": [kept[name] for name in TABLES if name in kept],
-    }
-    running.write_json(path, bench) if quick else running.write_bench("lmu", name, bench)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing in results/")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
-    given = parser.parse_args(arguments)
-    device, plan = str(running.pick_device(given.device)), QUICK if given.quick else FULL
-    torch.set_num_threads(given.threads)
-    torch.set_float32_matmul_precision("highest")  # no TF32
-    gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
-    for part in given.part:  # saved one by one: a killed run loses no finished part
-        save(PARTS[part](plan, device), device, given.quick)
+def main(argv: list[str] | None = None) -> None:
+    running.bench_main("lmu", "Legendre Memory Unit", (FULL, QUICK), PARTS, TABLES, argv)
 
 
 if __name__ == "__main__":

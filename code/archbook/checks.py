@@ -95,7 +95,7 @@ def require_finite(name: str, value: Tensor) -> None:
         raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {value.numel()}")
 
 
-def require_between(name: str, value: Tensor, low: float, high: float) -> None:
+def require_between(name: str, value: Tensor, low: float | int, high: float | int) -> None:
     """Raise unless all of `value` lies in [low, high], which NaN does not; skipped likewise."""
     if not _values_are_read(value):
         return

@@ -55,13 +55,13 @@ class EdgeList:
         return value
 
     def sum(self, value: Float[Tensor, "edges k"]) -> Float[Tensor, "nodes k"]:
-        total = value.new_zeros(self.nodes, value.shape[1])
-        return total.index_add(0, self.receiver, value)
+        wide = torch.promote_types(value.dtype, torch.float32)  # in bfloat16, 256 + 1 is 256
+        total = value.new_zeros(self.nodes, value.shape[1], dtype=wide)
+        return total.index_add(0, self.receiver, value.to(wide)).to(value.dtype)
 
     def degree(self, like: Tensor) -> Float[Tensor, "nodes 1"]:
         """How many edges each node receives, at least 1."""
-        ones = like.new_ones(*self.shape, 1, dtype=torch.float32)  # bfloat16 counts to 256 only
-        return self.sum(ones).clamp(min=1).to(like.dtype)
+        return self.sum(like.new_ones(*self.shape, 1)).clamp(min=1)
 
     def keep(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "nodes k"]:
         return value

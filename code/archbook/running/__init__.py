@@ -1,6 +1,14 @@
 """Running things: devices and seeds, experiments and their results, timing and memory."""
 
 from archbook.running.bench_results import check_bench, write_bench
+from archbook.running.benchmark import (
+    assert_same_results,
+    bench_main,
+    bench_row,
+    exponent,
+    memory_exponent,
+    timed,
+)
 from archbook.running.cells import wanted_cells
 from archbook.running.environment import (
     available_devices,
@@ -28,14 +36,19 @@ from archbook.running.run import Run
 __all__ = [
     "Run",
     "as_json",
+    "assert_same_results",
     "available_devices",
+    "bench_main",
+    "bench_row",
     "check_bench",
     "check_results",
     "device_name",
     "environment",
+    "exponent",
     "git_commit",
     "interleaved",
     "main",
+    "memory_exponent",
     "peak_memory",
     "pick_device",
     "ratios",
@@ -45,6 +58,7 @@ __all__ = [
     "seed_everything",
     "summarise",
     "synchronize",
+    "timed",
     "wanted_cells",
     "write_bench",
     "write_json",
