@@ -22,18 +22,13 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "active"
 os.environ.pop("GOMP_SPINCOUNT", None)
 
-import argparse
-import gc
-import json
-import statistics
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,9 +57,8 @@ NEEDS = {
 }
 PEER_BYTES = 80  # of egnn-pytorch, a pair of nodes and a layer, in a training step: measured
 MOST_MEMORY = 6 * 2**30  # a candidate that needs more is not run
-STEP = {"dense": 0.1, "sparse": 1e-9}  # the scale of what moves positions: see `redraw`
-ROUNDS = (3, 31)  # at least, at most
-SMALL = 4.0  # MiB below which the growth of a process says little
+TOLERANCE = 1e-4  # of float32 outputs and gradients, relative to the largest entry
+STEP = {"dense": 1e-3, "sparse": 1e-9}  # the scale of what moves positions: see `redraw`
 
 
 @dataclass(frozen=True)
@@ -422,76 +416,49 @@ def why_absent(name: str, size: Size) -> str | None:
     return None
 
 
-def assert_equal(results: dict[str, tuple[Tensor, ...]], tolerance: float = 1e-3) -> None:
-    """Every candidate's outputs and gradients equal the first's, relative to the largest entry."""
-    first, *others = results
-    for name in others:
-        for wanted, given in zip(results[first], results[name], strict=True):
-            error = float((given - wanted).abs().max() / wanted.abs().max())
-            if not error < tolerance:  # NaN fails too
-                raise AssertionError(f"{name} differs from {first} by {error:.1e}")
-
-
-def measured(works: dict[str, Work], base: str, seconds: float, device: str) -> dict:
-    """Median milliseconds and within-round ratios; as many rounds as the seconds allow."""
-    gpu = device != "cpu"  # the CPU was warmed up by the check of equality
-    first = running.interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
-    rounds = int(seconds / sum(times[0] for times in first.values()))
-    rounds = max(ROUNDS[0], min(ROUNDS[1], rounds)) - 1
-    more = running.interleaved(works, rounds, warmup=20 if gpu else 0, seed=1, device=device)
-    times = {name: first[name] + more[name] for name in works}
-    return {
-        name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio, "peak_mib": None}
-        for name, ratio in running.ratios(times, base).items()
-    }
-
-
-def row(table: Table, size: Size, backward: bool, seconds: float, peaks: bool, device: str) -> dict:
-    """One row: candidates shown equal, timed, printed."""
+def row(table: Table, size: Size, backward: bool, plan: Plan, part: str, device: str) -> dict:
+    """One row: candidates shown equal, timed, their peak memory measured."""
     size = size | {"layers": table.layers}
     absent = {name: reason for name in table.names if (reason := why_absent(name, size))}
     names = [name for name in table.names if name not in absent]
     works = {name: prepare(name, size, table.wide, device, backward) for name in names}
     results = {name: work() for name, work in works.items()}
     apart = (PEER, PEER_AS_IS, *TENSOR_FIELDS)
-    assert_equal({name: found for name, found in results.items() if name not in apart})
+    same = {name: found for name, found in results.items() if name not in apart}
+    running.assert_same_results(same, TOLERANCE)
     if PEER in results:
         ours = prepare(EDGES, size, table.wide, device, backward, as_peer=True)()
-        assert_equal({EDGES: ours, PEER: results[PEER]})
-    del results
-    candidates = measured(works, table.names[0], seconds if backward else seconds / 4, device)
-    del works  # the processes below need the memory
-    for name, one in candidates.items():
-        if peaks and table.peaks and backward:
-            target = f"{Path(__file__).resolve()}:step_alone"
+        running.assert_same_results({EDGES: ours, PEER: results[PEER]}, TOLERANCE)
+        del ours
+    del results, same  # the rounds and the processes below need the memory
+    seconds = plan.seconds[part] / (1 if backward else 4)
+    candidates = running.timed(works, table.names[0], seconds, device)
+    del works
+    if plan.peaks and table.peaks and backward:
+        target = f"{Path(__file__).resolve()}:step_alone"
+        for name, one in candidates.items():
             peak = running.peak_memory(target, name, size, table.wide, device)
             one["peak_mib"] = peak / 2**20
-    kind = "forward+backward" if backward else "forward"
-    print(size, kind)
-    for name, one in candidates.items():
-        spread = "{median:9.3f} [{q1:.3f}, {q3:.3f}]".format(**one["ratio"])
-        peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
-        print(f"  {name:31}{one['ms']:11.3f} ms {spread:30}{peak}", flush=True)
+    made = running.bench_row(size, backward, candidates, absent=absent)
     for name, reason in absent.items():
-        print(f"  {name:31}absent: {reason}", flush=True)
-    return {"size": size, "pass": kind, "candidates": candidates, "absent": absent}
+        print(f"  {name:32}absent: {reason}", flush=True)
+    return made
 
 
-def tables_of(part: str, plan: Plan, device: str) -> list[dict]:
+def measure(part: str, plan: Plan, device: str) -> list[dict]:
     """All tables of one part."""
     tables = []
     for name, table in PARTS[part].items():
-        print(f"{table.title}\n")
+        print(table.title)
         rows = [
-            row(table, size, backward, plan.seconds[part], plan.peaks, device)
+            row(table, size, backward, plan, part, device)
             for size in plan.sizes[part]
             for backward in ((True, False) if table.forward else (True,))
         ]
-        made = {"name": name, "title": table.title, "baseline": table.names[0], "rows": rows}
-        if part == "size":
-            made["exponents"] = {name: growth(name, rows) for name in table.names}
-            print(made["exponents"])
-        tables.append(made | {"peers": installed()})
+        more = {"exponents": {n: growth(n, rows) for n in table.names}} if part == "size" else {}
+        print("\n".join(f"  {name}: {found}" for name, found in more.get("exponents", {}).items()))
+        baseline = {"title": table.title, "baseline": table.names[0]}
+        tables.append({"name": name, **baseline, "rows": rows, "peers": installed(), **more})
     return tables
 
 
@@ -501,58 +468,22 @@ def growth(name: str, rows: list[dict]) -> dict | None:
     rows = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
     if len(rows) < 2:
         return None
-    nodes = [r["size"]["nodes"] for r in rows]
-
-    def slope(values: list[float]) -> float:
-        return round(float(np.polyfit(np.log(nodes), np.log(values), 1)[0]), 3)
-
-    peaks = [r["candidates"][name]["peak_mib"] for r in rows]
+    nodes, found = [r["size"]["nodes"] for r in rows], [r["candidates"][name] for r in rows]
     time, memory = PREDICTED[name]
     return {
         "from_nodes": nodes[0],
-        "time": slope([r["candidates"][name]["ms"] for r in rows]),
+        "time": running.exponent(nodes, [one["ms"] for one in found]),
         "time_predicted": time,
-        "memory": slope(peaks) if all(peak and peak > SMALL for peak in peaks) else None,
+        "memory": running.memory_exponent(nodes, [one["peak_mib"] for one in found]),
         "memory_predicted": memory,
     }
 
 
-def save(tables: list[dict], device: str, quick: bool) -> None:
-    """Put the new tables beside the old ones of the same machine and number of threads."""
-    here = running.environment(device)
-    name = "bench" if device == "cpu" else f"bench_{torch.device(device).type}"
-    path = running.results_path("egnn", name)
-    if quick:
-        path = path.parents[2] / ".runs" / "egnn" / f"{name}.json"
-    kept = {new["name"]: new | {"environment": here} for new in tables}
-    for old in json.loads(path.read_text())["tables"] if path.exists() else ():
-        if all(old["environment"][key] == here[key] for key in ("device_name", "threads")):
-            kept.setdefault(old["name"], old)
-    bench = {
-        "benchmark": "egnn",
-        "title": "Equivariant graph neural network",
-        "environment": here,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
-        "tables": [kept[name] for name in TABLES if name in kept],
-    }
-    running.write_json(path, bench) if quick else running.write_bench("egnn", name, bench)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing in results/")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
-    given = parser.parse_args(arguments)
-    device, plan = str(running.pick_device(given.device)), QUICK_PLAN if given.quick else FULL_PLAN
-    torch.set_num_threads(given.threads)
-    torch.set_float32_matmul_precision("highest")  # no TF32
-    print("peers here:", installed() or "none; `make parity` installs them")
-    gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
-    for part in given.part:  # saved one by one: a killed run loses no finished part
-        save(tables_of(part, plan, device), device, given.quick)
+def main(argv: list[str] | None = None) -> None:
+    print("peers here:", installed() or "none (see `make parity`)")
+    parts = {part: partial(measure, part) for part in PARTS}
+    title, plans = "E(n)-equivariant graph neural network", (FULL_PLAN, QUICK_PLAN)
+    running.bench_main("egnn", title, plans, parts, TABLES, argv)
 
 
 if __name__ == "__main__":

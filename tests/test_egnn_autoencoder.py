@@ -1,7 +1,12 @@
 """The graph autoencoder: its loss by hand, its laws, and the symmetry that noise must break.
 
 What turns red when the heart of the code is broken (each was tried on a copy):
-TODO
+- the diagonal or padding counted, a mean over pairs: test_the_loss_equals_a_slow_loop
+- the decoder on distances instead of their squares: test_the_distance_decoder_is_the_equation
+- recall in place of F1: test_scores_of_a_path_of_four_nodes_by_hand
+- noise as the EGNN's features: test_the_reconstruction_does_not_see_how_the_noise_is_turned
+- an encoder without the mask: test_a_graph_alone_equals_the_graph_in_a_padded_batch
+- an encoder without a_ij: test_the_edges_reach_the_encoder
 """
 
 import copy
@@ -123,15 +128,17 @@ def test_extreme_logits_keep_the_loss_and_its_gradient_finite():
     assert logits.grad.isfinite().all()
 
 
-def test_scores_of_a_path_of_three_nodes_by_hand():
-    # edges 0-1, 1-2; found 0-1, 0-2: of three pairs two are wrong, precision and recall are 1/2
-    adjacency = torch.tensor([[[0, 1, 0], [1, 0, 1], [0, 1, 0]]]).bool()
-    logits = torch.tensor([[[9.0, 2, 2], [2, 9, -2], [2, -2, 9]]])
+def test_scores_of_a_path_of_four_nodes_by_hand():
+    # edges 0-1, 1-2, 2-3; found 0-1, 0-2: three of six pairs wrong, precision 1/2, recall 1/3
+    adjacency = torch.diag(torch.ones(3), 1).bool()
+    adjacency = (adjacency | adjacency.T)[None]
+    logits = torch.full((1, 4, 4), -2.0)
+    logits[0, [0, 1, 0, 2], [1, 0, 2, 0]] = 2.0
     scores = reconstruction_scores(logits, adjacency)
-    assert scores["wrong_percent"] == pytest.approx(200 / 3)
-    assert scores["f1"] == pytest.approx(0.5)
-    hit, miss = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
-    assert scores["bce"] == pytest.approx(2 * hit + 4 * miss, rel=1e-6)
+    assert scores["wrong_percent"] == pytest.approx(50)
+    assert scores["f1"] == pytest.approx(0.4)
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert scores["bce"] == pytest.approx(6 * right + 6 * wrong, rel=1e-6)
 
 
 def test_a_perfect_reconstruction_has_no_wrong_pair():

@@ -1,12 +1,14 @@
 """The models that the paper compares with: they differ in what a message may see and move."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from archbook.checks import require_positive_int
 from archbook.egnn.layer import mlp, safe_sqrt
-from archbook.egnn.pairs import Pairs, check_edge_attr, check_velocity, first_linear, pairs_of
+from archbook.egnn.pairs import Pairs, check_edge_attr, check_velocity, messages, pairs_of
 
 
 class GNNLayer(nn.Module):
@@ -17,8 +19,8 @@ class GNNLayer(nn.Module):
         self.phi_e = nn.Sequential(*mlp(2 * hidden + edge_features, hidden, hidden), nn.SiLU())
         self.phi_h = nn.Sequential(*mlp(2 * hidden, hidden, hidden))
 
-    def update(self, pairs: Pairs, h: Tensor, edge_attr: Tensor | None) -> Tensor:
-        m = self.phi_e[1:](first_linear(self.phi_e[0], pairs, h, edge_attr))
+    def forward(self, pairs: Pairs, h: Tensor, edge_attr: Tensor | None) -> Tensor:
+        m = messages(self.phi_e, pairs, h, edge_attr)
         return pairs.keep(h + self.phi_h(torch.cat([h, pairs.sum(m)], -1)))
 
 
@@ -56,7 +58,7 @@ class GNN(nn.Module):
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h = self.embed(h)
         for layer in self.layers:
-            h = layer.update(pairs, h, edge_attr)
+            h = layer(pairs, h, edge_attr)
         return pairs.keep(self.read(h))
 
 
@@ -70,16 +72,18 @@ class RadialFieldLayer(nn.Module):
     def __init__(self, hidden: int, edge_features: int = 0, velocity: bool = False):
         super().__init__()
         self.phi = nn.Sequential(*mlp(1 + edge_features, hidden, 1, bias=False))
-        nn.init.xavier_uniform_(self.phi[-1].weight, gain=0.001)  # as in EGCL
+        nn.init.xavier_uniform_(cast(nn.Linear, self.phi[-1]).weight, gain=0.001)  # as in EGCL
         self.phi_v = nn.Sequential(*mlp(1, hidden, 1)) if velocity else None
 
-    def update(self, pairs: Pairs, x: Tensor, edge_attr: Tensor | None, v: Tensor | None) -> Tensor:
+    def forward(
+        self, pairs: Pairs, x: Tensor, edge_attr: Tensor | None, v: Tensor | None
+    ) -> Tensor:
         difference = pairs.at_receiver(x) - pairs.at_sender(x)
         distance = safe_sqrt(difference.square().sum(-1, keepdim=True))
         extra = distance if edge_attr is None else torch.cat([distance, edge_attr], -1)
         shift = pairs.sum(difference * self.phi(extra))
         shift = shift / pairs.degree(shift)
-        if self.phi_v is not None:
+        if self.phi_v is not None and v is not None:
             shift = shift + self.phi_v(safe_sqrt(v.square().sum(-1, keepdim=True))) * v
         return pairs.keep(x + shift)
 
@@ -106,12 +110,12 @@ class RadialField(nn.Module):
         v: Float[Tensor, "*nodes n"] | None = None,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> Float[Tensor, "*nodes n"]:
-        weight = self.layers[0].phi[0].weight
+        weight = next(self.parameters())
         pairs = pairs_of("x", x, "n", edges, mask, weight)
         check_velocity(v, self.velocity, x, weight)
         check_edge_attr(edge_attr, self.edge_features, pairs, weight)
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         x = pairs.keep(x)
         for layer in self.layers:
-            x = layer.update(pairs, x, edge_attr, v)
+            x = layer(pairs, x, edge_attr, v)
         return x

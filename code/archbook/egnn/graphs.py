@@ -72,6 +72,8 @@ def _squares(x: Tensor):
     for first in range(0, len(x), rows):
         block = x[first : first + rows]
         # differences and not |a|^2 + |b|^2 - 2ab, which loses all digits far from the origin
-        square = sum((block[:, None, axis] - x[:, axis]).square() for axis in range(x.shape[1]))
+        square = (block[:, None, 0] - x[:, 0]).square()
+        for axis in range(1, x.shape[1]):  # no (rows, nodes, n)
+            square += (block[:, None, axis] - x[:, axis]).square()
         square[torch.arange(len(block)), torch.arange(first, first + len(block))] = torch.inf
         yield first, square

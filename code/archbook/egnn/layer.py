@@ -1,5 +1,7 @@
 """The equivariant graph convolution: distances go in, relative vectors come out."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from archbook.egnn.pairs import (
     Pairs,
     check_edge_attr,
     check_velocity,
-    first_linear,
+    messages,
     pairs_of,
 )
 
@@ -73,7 +75,7 @@ class EGCL(nn.Module):
         self.phi_v = nn.Sequential(*mlp(hidden, hidden, 1)) if velocity else None
         self.phi_inf = nn.Sequential(nn.Linear(hidden, 1), nn.Sigmoid()) if attention else None
         if self.phi_x is not None:  # starts near the identity on x, as the authors' layers do
-            nn.init.xavier_uniform_(self.phi_x[-1].weight, gain=0.001)
+            nn.init.xavier_uniform_(cast(nn.Linear, self.phi_x[-1]).weight, gain=0.001)
 
     def forward(
         self,
@@ -88,11 +90,11 @@ class EGCL(nn.Module):
         pairs = self.check(h, self.hidden, x, edges, edge_attr, v, mask)
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h, x, v = self.update(pairs, h, pairs.keep(x), edge_attr, v)
-        return (h, x) if self.phi_v is None else (h, x, v)
+        return (h, x) if v is None else (h, x, v)
 
     def check(self, h, features, x, edges, edge_attr, v, mask) -> Pairs:
         """Refuse what does not fit a first layer with `features` inputs; else its pairs."""
-        weight = self.phi_e[0].weight
+        weight = next(self.parameters())
         pairs = pairs_of("h", h, features, edges, mask, weight)
         require_input("x", x, (*h.shape[:-1], "n"), weight)
         require_finite("x", x)
@@ -109,7 +111,7 @@ class EGCL(nn.Module):
         difference = pairs.at_receiver(x) - pairs.at_sender(x)  # (pairs, n)
         square = difference.square().sum(-1, keepdim=True)  # (pairs, 1)
         extra = square if edge_attr is None else torch.cat([square, edge_attr], -1)
-        m = self.phi_e[1:](first_linear(self.phi_e[0], pairs, h, extra))  # Eq. 3
+        m = messages(self.phi_e, pairs, h, extra)  # Eq. 3
         if self.phi_x is not None:
             x, v = self._moved(pairs, x, difference, square, self.phi_x(m), h, v)
         if self.phi_inf is not None:

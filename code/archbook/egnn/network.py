@@ -1,5 +1,7 @@
 """Networks of equivariant layers: points in, points and features out; or one answer a graph."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -45,10 +47,11 @@ class EGNN(nn.Module):
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(features, x'), with velocity (features, x', v')."""
-        pairs = self.layers[0].check(h, self.in_features, x, edges, edge_attr, v, mask)
+        layers = cast(list[EGCL], self.layers)
+        pairs = layers[0].check(h, self.in_features, x, edges, edge_attr, v, mask)
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h, x, v_0 = self.embed(h), pairs.keep(x), v  # padding may hold anything finite
-        for layer in self.layers:
+        for layer in layers:
             h, x, v = layer.update(pairs, h, x, edge_attr, v_0)
         h = pairs.keep(self.read(h))
         return (h, x) if v is None else (h, x, v)

@@ -5,6 +5,8 @@ the pairs of each receiver back onto it (`sum`); `at_pair` brings edge attribute
 order. Written so, a layer's equations stand once.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -172,15 +174,15 @@ def check_velocity(v: Tensor | None, velocity: bool, x: Tensor, weight: Tensor) 
         require_finite("v", v)
 
 
-def first_linear(
-    linear: nn.Linear, pairs: Pairs, h: Tensor, extra: Tensor | None
+def messages(
+    phi_e: nn.Sequential, pairs: Pairs, h: Tensor, extra: Tensor | None
 ) -> Float[Tensor, "*pairs width"]:
-    """`linear` of the concatenation [h_i, h_j, extra_ij] (i receives), without building it.
+    """phi_e of the concatenation [h_i, h_j, extra_ij] (i receives), which is never built.
 
-    W [h_i, h_j, extra] = W_i h_i + W_j h_j + W_e extra: the first two products are done once a
-    node and not once an edge, which leaves 2 / degree of their cost.
+    Its first layer is W [h_i, h_j, extra] = W_i h_i + W_j h_j + W_e extra: the first two products
+    are done once a node and not once an edge, which leaves 2 / degree of their cost.
     """
-    features = h.shape[-1]
+    linear, features = cast(nn.Linear, phi_e[0]), h.shape[-1]
     W_i, W_j, W_e = linear.weight.split([features, features, linear.in_features - 2 * features], 1)
     total = pairs.at_receiver(F.linear(h, W_i, linear.bias)) + pairs.at_sender(F.linear(h, W_j))
-    return total if extra is None else total + F.linear(extra, W_e)
+    return phi_e[1:](total if extra is None else total + F.linear(extra, W_e))

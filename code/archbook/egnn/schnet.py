@@ -11,17 +11,20 @@ from archbook.egnn.pairs import EdgeList
 
 
 class Gaussians(nn.Module):
-    """exp(-(d - mu_k)^2 / (2 s^2)) with centres mu_k from 0 to `reach`, s apart."""
+    """exp(-(d / s - k)^2 / 2) for k = 0 .. count - 1: centres and widths s from 0 to `reach`."""
 
     def __init__(self, count: int, reach: float):
         super().__init__()
-        if count < 2 or not reach > 0:
-            raise ValueError(f"wanted at least 2 Gaussians and reach > 0, got {count} and {reach}")
-        self.register_buffer("centres", torch.linspace(0.0, reach, count), persistent=False)
-        self.width = reach / (count - 1)
+        require_positive_int("gaussians", count)
+        if count < 2 or not 0 < reach < float("inf"):
+            raise ValueError(
+                f"wanted gaussians >= 2 and a finite reach > 0, got {count} and {reach}"
+            )
+        self.count, self.s = count, reach / (count - 1)
 
     def forward(self, distance: Float[Tensor, "edges 1"]) -> Float[Tensor, "edges count"]:
-        return torch.exp(-0.5 * ((distance - self.centres) / self.width).square())
+        k = torch.arange(self.count, dtype=distance.dtype, device=distance.device)
+        return torch.exp(-0.5 * (distance / self.s - k).square())
 
 
 class Interaction(nn.Module):
@@ -38,7 +41,7 @@ class Interaction(nn.Module):
         self.W = nn.Sequential(*mlp(gaussians, hidden, hidden))
         self.phi_h = nn.Sequential(*mlp(hidden, hidden, hidden))
 
-    def update(
+    def forward(
         self, pairs: EdgeList, h: Float[Tensor, "nodes hidden"], g: Float[Tensor, "edges gaussians"]
     ) -> Float[Tensor, "nodes hidden"]:
         m = pairs.at_sender(self.A(h)) * self.W(g)  # (edges, hidden)
@@ -71,7 +74,6 @@ class SchNet(nn.Module):
             "hidden": hidden,
             "layers": layers,
             "out_features": out_features,
-            "gaussians": gaussians,
         }
         for name, value in sizes.items():
             require_positive_int(name, value)
@@ -100,5 +102,5 @@ class SchNet(nn.Module):
         g = self.distances(safe_sqrt(difference.square().sum(-1, keepdim=True)))
         h = self.embed(h)
         for layer in self.layers:
-            h = layer.update(pairs, h, g)
+            h = layer(pairs, h, g)
         return self.graph(sum_by_graph(self.node(h), graph, graphs))
