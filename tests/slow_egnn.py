@@ -124,13 +124,13 @@ def outputs_and_gradients(run, module: nn.Module, case) -> list[Tensor]:
 
 
 def largest(found, wanted) -> float:
-    """The largest difference of two lists of tensors, at a scale of at least one."""
-    return max(
-        float((f - w).detach().abs().max() / w.detach().abs().max().clamp(min=1))
-        if w.numel()
-        else 0.0
+    """The largest difference of two lists of tensors, at a scale of at least one; NaN if any."""
+    differences = [
+        (f - w).detach().abs().max() / w.detach().abs().max().clamp(min=1)
         for f, w in zip(found, wanted, strict=True)
-    )
+        if w.numel()
+    ]
+    return float(torch.stack(differences).max())  # Python's own max would lose a NaN
 
 
 def rotation(n: int, seed: int = 0, *, mirrored: bool = False) -> Tensor:

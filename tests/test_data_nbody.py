@@ -327,3 +327,10 @@ not_finite[0, 0, 0] = NAN
 def test_wrong_settings_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_set_can_be_cut_and_moved(held_out):
+    cut = held_out.take(torch.tensor([7, 2])).to("meta")
+    assert cut.target.shape == (2, 5, 3)
+    assert cut.charges.device.type == "meta"
+    torch.testing.assert_close(held_out.take(torch.tensor([7])).x[0], held_out.x[7])
