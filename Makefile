@@ -58,7 +58,8 @@ $(VENV)/.lab-installed: $(VENV)/.installed requirements-lab.txt
 
 $(PARITY_VENV)/.installed: requirements-parity.txt pyproject.toml
 	@$(PYTHON) tools/install.py $(PARITY_VENV) -r requirements-parity.txt
-	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e . keras-lmu==0.9.0
+	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e . \
+		keras-lmu==0.9.0 egnn-pytorch==0.2.8
 	@touch $@
 
 $(ASSIGN_VENV)/.installed: requirements-assignments.txt pyproject.toml
@@ -150,9 +151,12 @@ parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in a
 experiments: $(VENV)/.installed ## full-size runs; hours; resumes where it was stopped (CHAPTER=lmu, SIZE=paper)
 	@$(PY) tools/each.py "--size $(SIZE)" $(EXPERIMENTS)
 
+# In the environment of the peers, where it exists: without them they are listed as absent.
+BENCH_PY = $(if $(wildcard $(PARITY_VENV)/.installed),$(PARITY_VENV)/bin/python,$(PY))
+
 .PHONY: bench
-bench: $(VENV)/.installed ## time against the peers, on a quiet machine (CHAPTER=lmu, QUICK=1)
-	@$(PY) tools/each.py "$(if $(QUICK),--quick)" $(BENCHMARKS)
+bench: $(VENV)/.installed ## time against the peers of `make parity`, on a quiet machine (CHAPTER=lmu, QUICK=1)
+	@$(BENCH_PY) tools/each.py "$(if $(QUICK),--quick)" $(BENCHMARKS)
 
 # ---- courses ----
 
