@@ -265,7 +265,11 @@ def fit_ridge(parts: dict[str, Molecules], y: dict[str, Tensor]):
             valid.append((white["valid"] @ a - y["valid"]).abs().mean(0))
             test.append((white["test"] @ a - y["test"]).abs().mean(0))
             settings.append([width, penalty])
-    valid, test, settings = torch.stack(valid), torch.stack(test), torch.tensor(settings)
+    valid, test, settings = (
+        torch.stack(valid),
+        torch.stack(test),
+        torch.tensor(settings, dtype=torch.float64),
+    )
     choice = valid.argmin(0)
     return test.gather(0, choice[None])[0], {
         "valid_error": valid.amin(0).mean().item(),

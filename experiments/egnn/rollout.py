@@ -45,8 +45,8 @@ SIZES = {
 class Leap(nn.Module):
     """(x, v, charges), each (systems, particles, ..) -> (x, v) LEAP steps later.
 
-    The EGNN learns accelerations, what differs from flying straight on: its displacement and its
-    last layer's velocity are vectors, so to add them keeps the symmetry.
+    The last layer's velocity is a vector, so it may be added to v; the particles then move with
+    the mean of the old and the new velocity. The network learns an acceleration.
     """
 
     def __init__(self, hidden: int, layers: int):
@@ -59,9 +59,9 @@ class Leap(nn.Module):
         x, v, q = x.flatten(0, 1), v.flatten(0, 1), charges.flatten()[:, None]
         product = q[edges[0]] * q[edges[1]]
         speed = v.norm(dim=-1, keepdim=True)
-        _, moved, kick = self.body(speed, x, edges, product, v)
-        x, v = x + TIME * v + TIME**2 * (moved - x), v + TIME * kick
-        return x.reshape(shape), v.reshape(shape)
+        new = v + TIME * self.body(speed, x, edges, product, v)[2]
+        x = x + TIME * (v + new) / 2
+        return x.reshape(shape), new.reshape(shape)
 
 
 def trajectories(part: str, systems: int, config: Config, device) -> tuple[Tensor, ...]:
