@@ -12,7 +12,7 @@ from torch import Tensor
 
 from archbook.checks import require_finite, require_positive_int, require_tensor
 
-BLOCK = 2**22  # distances held in memory at a time
+BLOCK = 2**18  # distances held in memory at a time: they fit into a cache
 
 
 def complete_edges(
