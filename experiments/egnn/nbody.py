@@ -3,7 +3,7 @@
 The paper's setting: 3,000 systems to train, 4 layers of 64, Adam at a constant rate, batches of
 100, the epoch chosen on 2,000 validation systems, the error on 2,000 test systems. Variants ask
 how the error falls with the number of systems, what the design choices are worth (at 1,000
-systems), and what happens when all training velocities begin along one axis.
+systems), and what happens when all training velocities point along one axis.
 """
 
 import copy
@@ -39,7 +39,7 @@ class Config:
         True  # the edges also carry the distance of the input (equivariant models)
     )
     rotated: bool = False  # every training batch is turned at random
-    along_x: bool = False  # all systems start along the first axis
+    along_x: bool = False  # all systems are seen just after a start along the first axis
 
 
 EGNN_ = Config()

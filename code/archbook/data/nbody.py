@@ -18,17 +18,18 @@ PARTS = {"train": (0, 10_000), "valid": (10_000, 2_000), "test": (12_000, 2_000)
 BOX = 5.0  # the start is reflected into [-5, 5]^3
 SPEED = 0.5  # of every particle at the start
 CHUNK = 500  # systems at a time: what a step touches stays in the processor's cache
-INPUT_FRAME, TARGET_FRAME = 30, 40  # steps 3,100 and 4,100: one unit of time apart
+INPUT_FRAME = 30  # step 3,100
+TO_TARGET = 10  # frames from input to target: one unit of time
 
 
 @dataclass(frozen=True)
 class NBodySet:
     """Pairs of states one unit of time (1,000 steps) apart, float32."""
 
-    x: Float[Tensor, "systems particles 3"]  # positions at step 3,100
+    x: Float[Tensor, "systems particles 3"]  # positions at step 3,100 (along_x: at step 100)
     v: Float[Tensor, "systems particles 3"]  # velocities there
     charges: Float[Tensor, "systems particles"]  # -1 or 1
-    target: Float[Tensor, "systems particles 3"]  # positions at step 4,100
+    target: Float[Tensor, "systems particles 3"]  # positions 1,000 steps later
 
     def take(self, which: Int64[Tensor, " taken"]) -> "NBodySet":
         return NBodySet(**{name: value[which] for name, value in vars(self).items()})
@@ -152,8 +153,10 @@ def _simulate(x, v, q, steps: int, dt: float, sample_every: int):
 def nbody_set(part: str, systems: int, along_x: bool = False) -> NBodySet:
     """The first `systems` pairs of a part of the paper's small set: five particles, 3-D.
 
-    The paper trains on 3,000 of its 10,000 systems, validates on 2,000 and tests on 2,000. A few
-    seconds of work; kept in memory for the next call.
+    The paper trains on 3,000 of its 10,000 systems, validates on 2,000 and tests on 2,000. With
+    `along_x` all systems start along the first axis and are seen right after: by the paper's step
+    3,100 encounters have turned the velocities every way. A few seconds of work; kept in memory
+    for the next call.
     """
     if part not in PARTS:
         raise ValueError(f"wanted a part out of {', '.join(PARTS)}, given {part!r}")
@@ -161,10 +164,11 @@ def nbody_set(part: str, systems: int, along_x: bool = False) -> NBodySet:
     if not 1 <= systems <= number:
         raise ValueError(f"wanted 1 to {number} systems of {part}, given {systems}")
     start = draw_systems(systems, first=first, along_x=along_x)
-    x, v = simulate(*start, steps=100 * (TARGET_FRAME + 1) + 1)
+    frame = 0 if along_x else INPUT_FRAME
+    x, v = simulate(*start, steps=100 * (frame + TO_TARGET + 1) + 1)
     return NBodySet(
-        x=x[:, INPUT_FRAME].float(),
-        v=v[:, INPUT_FRAME].float(),
+        x=x[:, frame].float(),
+        v=v[:, frame].float(),
         charges=start[2].float(),
-        target=x[:, TARGET_FRAME].float(),
+        target=x[:, frame + TO_TARGET].float(),
     )
