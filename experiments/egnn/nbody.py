@@ -35,9 +35,7 @@ class Config:
     curve_points: int = 100  # of the validation curve that is kept
     aggregation: str = "mean"  # of the EGNN's position update
     attention: bool = False  # the EGNN's edge inference
-    edge_distance: bool = (
-        True  # the edges also carry the distance of the input (equivariant models)
-    )
+    edge_distance: bool = True  # edges carry the input's squared distance (equivariant models)
     rotated: bool = False  # every training batch is turned at random
     along_x: bool = False  # all systems are seen just after a start along the first axis
 
@@ -71,6 +69,7 @@ SIZES = {
         "gnn_rotated_1000": with_systems(GNN_, 1000, rotated=True),
         "egnn_sum_1000": with_systems(EGNN_, 1000, aggregation="sum"),
         "egnn_attention_1000": with_systems(EGNN_, 1000, attention=True),
+        "egnn_no_distance_1000": with_systems(EGNN_, 1000, edge_distance=False),
         **{
             f"{name}_along_x": with_systems(config, 1000, along_x=True)
             for name, config in (MODELS | {"gnn_rotated": replace(GNN_, rotated=True)}).items()
@@ -92,19 +91,19 @@ class Dynamics(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        hidden, layers = config.hidden, config.layers
+        hidden, layers, edge_features = config.hidden, config.layers, 1 + config.edge_distance
         bodies = {
             "egnn": lambda: EGNN(
                 1,
                 hidden,
                 layers,
-                edge_features=2,
+                edge_features=edge_features,
                 velocity=True,
                 aggregation=config.aggregation,
                 attention=config.attention,
             ),
             "gnn": lambda: GNN(6, hidden, layers, 3, edge_features=1),
-            "radial_field": lambda: RadialField(hidden, layers, edge_features=2, velocity=True),
+            "radial_field": lambda: RadialField(hidden, layers, edge_features, velocity=True),
             "linear": lambda: Linear(),
         }
         if config.model not in bodies:
@@ -121,8 +120,10 @@ class Dynamics(nn.Module):
             return self.body(x, v).reshape(shape)
         if self.config.model == "gnn":
             return self.body(torch.cat([x, v], -1), edges, product).reshape(shape)
-        square = (x[receive] - x[send]).square().sum(-1, keepdim=True)
-        edge_attr = torch.cat([product, square], -1)  # the input's distances, in every layer
+        edge_attr = product
+        if self.config.edge_distance:  # the input's, in every layer
+            square = (x[receive] - x[send]).square().sum(-1, keepdim=True)
+            edge_attr = torch.cat([product, square], -1)
         if self.config.model == "radial_field":
             return self.body(x, edges, edge_attr, v).reshape(shape)
         speed = v.norm(dim=-1, keepdim=True)
