@@ -9,7 +9,7 @@ systems), and what happens when all training velocities point along one axis.
 import copy
 import math
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from archbook.running import Run, main
 
 @dataclass(frozen=True)
 class Config:
-    model: str = "egnn"  # egnn, gnn, radial_field or linear
+    model: str = "egnn"  # egnn, egnn_angles, gnn, radial_field or linear
     systems: int = 3000  # to train on
     epochs: int = 3000  # passes over them
     learning_rate: float = 5e-4  # of Adam, constant
@@ -70,6 +70,7 @@ SIZES = {
         "egnn_sum_1000": with_systems(EGNN_, 1000, aggregation="sum"),
         "egnn_attention_1000": with_systems(EGNN_, 1000, attention=True),
         "egnn_no_distance_1000": with_systems(EGNN_, 1000, edge_distance=False),
+        "egnn_angles_1000": with_systems(replace(EGNN_, model="egnn_angles"), 1000),
         **{
             f"{name}_along_x": with_systems(config, 1000, along_x=True)
             for name, config in (MODELS | {"gnn_rotated": replace(GNN_, rotated=True)}).items()
@@ -92,16 +93,18 @@ class Dynamics(nn.Module):
         super().__init__()
         self.config = config
         hidden, layers, edge_features = config.hidden, config.layers, 1 + config.edge_distance
+        egnn = partial(
+            EGNN,
+            1,
+            hidden,
+            layers,
+            velocity=True,
+            aggregation=config.aggregation,
+            attention=config.attention,
+        )
         bodies = {
-            "egnn": lambda: EGNN(
-                1,
-                hidden,
-                layers,
-                edge_features=edge_features,
-                velocity=True,
-                aggregation=config.aggregation,
-                attention=config.attention,
-            ),
+            "egnn": lambda: egnn(edge_features=edge_features),
+            "egnn_angles": lambda: egnn(edge_features=edge_features + 2),
             "gnn": lambda: GNN(6, hidden, layers, 3, edge_features=1),
             "radial_field": lambda: RadialField(hidden, layers, edge_features, velocity=True),
             "linear": lambda: Linear(),
@@ -120,10 +123,13 @@ class Dynamics(nn.Module):
             return self.body(x, v).reshape(shape)
         if self.config.model == "gnn":
             return self.body(torch.cat([x, v], -1), edges, product).reshape(shape)
+        between, drift = x[receive] - x[send], v[receive] - v[send]
         edge_attr = product
         if self.config.edge_distance:  # the input's, in every layer
-            square = (x[receive] - x[send]).square().sum(-1, keepdim=True)
-            edge_attr = torch.cat([product, square], -1)
+            edge_attr = torch.cat([edge_attr, between.square().sum(-1, keepdim=True)], -1)
+        if self.config.model == "egnn_angles":  # what the distances say nothing about
+            angles = [(between * drift).sum(-1, keepdim=True), drift.square().sum(-1, keepdim=True)]
+            edge_attr = torch.cat([edge_attr, *angles], -1)
         if self.config.model == "radial_field":
             return self.body(x, edges, edge_attr, v).reshape(shape)
         speed = v.norm(dim=-1, keepdim=True)
