@@ -44,6 +44,8 @@ EGNN_ = Config()
 GNN_ = replace(EGNN_, model="gnn", learning_rate=1e-3)
 RADIAL = replace(EGNN_, model="radial_field", learning_rate=2e-4)
 LINEAR = replace(EGNN_, model="linear", epochs=0)
+ROTATED = replace(GNN_, rotated=True)
+ANGLES = replace(EGNN_, model="egnn_angles")
 MODELS = {"egnn": EGNN_, "gnn": GNN_, "radial_field": RADIAL}
 EPOCHS = {100: 3000, 300: 1500, 1000: 600}
 
@@ -55,7 +57,7 @@ def with_systems(config: Config, systems: int, **more) -> Config:
 SIZES = {
     "tiny": {
         name: replace(config, systems=60, held_out=40, batch=20, hidden=8, layers=2, epochs=4)
-        for name, config in (MODELS | {"gnn_rotated": replace(GNN_, rotated=True)}).items()
+        for name, config in (MODELS | {"gnn_rotated": ROTATED, "egnn_angles": ANGLES}).items()
     }
     | {"linear": replace(LINEAR, systems=60, held_out=40)},
     "full": {
@@ -66,14 +68,14 @@ SIZES = {
             for systems in EPOCHS
             for name, config in MODELS.items()
         },
-        "gnn_rotated_1000": with_systems(GNN_, 1000, rotated=True),
+        "gnn_rotated_1000": with_systems(ROTATED, 1000),
         "egnn_sum_1000": with_systems(EGNN_, 1000, aggregation="sum"),
         "egnn_attention_1000": with_systems(EGNN_, 1000, attention=True),
         "egnn_no_distance_1000": with_systems(EGNN_, 1000, edge_distance=False),
-        "egnn_angles_1000": with_systems(replace(EGNN_, model="egnn_angles"), 1000),
+        "egnn_angles_1000": with_systems(ANGLES, 1000),
         **{
             f"{name}_along_x": with_systems(config, 1000, along_x=True)
-            for name, config in (MODELS | {"gnn_rotated": replace(GNN_, rotated=True)}).items()
+            for name, config in (MODELS | {"gnn_rotated": ROTATED}).items()
         },
     },
     "paper": {"egnn": replace(EGNN_, epochs=10_000)},
