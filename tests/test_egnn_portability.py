@@ -16,7 +16,16 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from archbook.egnn import EGCL, EGNN, GNN, EGNNRegressor, RadialField, complete_edges, sum_by_graph
+from archbook.egnn import (
+    EGCL,
+    EGNN,
+    GNN,
+    EGNNRegressor,
+    RadialField,
+    SchNet,
+    complete_edges,
+    sum_by_graph,
+)
 
 OPTIONS = {"velocity": True, "attention": True, "normalize": True}
 SIZES = [4, 2]  # nodes of two graphs
@@ -26,6 +35,7 @@ MODELS = {
     "EGNN": lambda: EGNN(5, 6, 2, 3, edge_features=2, **OPTIONS),
     "EGNN-dense": lambda: EGNN(5, 6, 2, 3, edge_features=2, **OPTIONS),
     "EGNNRegressor": lambda: EGNNRegressor(5, 6, 2),
+    "SchNet": lambda: SchNet(5, 6, 2),
     "GNN": lambda: GNN(5, 6, 2, 3, edge_features=2),
     "GNN-dense": lambda: GNN(5, 6, 2, 3, edge_features=2),
     "RadialField": lambda: RadialField(6, 2, edge_features=2, velocity=True),
@@ -60,10 +70,15 @@ def inputs(name: str, sizes=SIZES) -> dict[str, Tensor | int]:
         given["mask"] = torch.arange(max(sizes)) < torch.tensor(sizes)[:, None]
     else:
         given["edges"] = complete_edges(sizes)
-    if name == "EGNNRegressor":
+    if name in ("EGNNRegressor", "SchNet"):
         given["graph"] = torch.repeat_interleave(torch.tensor(sizes))
         given["graphs"] = len(sizes)
-    unused = {"GNN": ("x", "v"), "RadialField": ("h",), "EGNNRegressor": ("v", "edge_attr")}
+    unused = {
+        "GNN": ("x", "v"),
+        "RadialField": ("h",),
+        "EGNNRegressor": ("v", "edge_attr"),
+        "SchNet": ("v", "edge_attr"),
+    }
     for key in unused.get(name.removesuffix("-dense"), ()):
         del given[key]
     return given

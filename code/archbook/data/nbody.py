@@ -99,7 +99,8 @@ def simulate(
     Coulomb's law with unit strength and mass, F_i = sum_j q_i q_j (x_i - x_j) / |x_i - x_j|^3,
     each component clipped to 0.1 / dt. Semi-implicit Euler in float64: a kick v += dt F; then for
     i = 1 .. steps - 1: x += dt v, the sample if i divides, a kick. (steps - 1) // sample_every
-    frames, frame k at step sample_every (k + 1). The inputs are not modified.
+    frames, frame k at step sample_every (k + 1). The inputs are not modified. Particles in one
+    place have no direction of force: their system becomes NaN.
     """
     x0, v0, q = (np.asarray(value, np.float64) for value in (positions, velocities, charges))
     if x0.ndim != 3 or x0.shape[2] != 3 or v0.shape != x0.shape or q.shape != x0.shape[:2]:

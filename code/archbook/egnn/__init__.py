@@ -4,6 +4,7 @@ from archbook.egnn.baselines import GNN, RadialField
 from archbook.egnn.graphs import complete_edges, nearest_edges, radius_edges
 from archbook.egnn.layer import EGCL
 from archbook.egnn.network import EGNN, EGNNRegressor, sum_by_graph
+from archbook.egnn.schnet import SchNet
 
 __all__ = [
     "EGCL",
@@ -11,6 +12,7 @@ __all__ = [
     "GNN",
     "EGNNRegressor",
     "RadialField",
+    "SchNet",
     "complete_edges",
     "nearest_edges",
     "radius_edges",
