@@ -1,0 +1,45 @@
+"""Direct coupling analysis: contacts of one family from the statistics of its alignment alone.
+
+Alignments are integers 0 .. states - 1; a gap is a state like any other. Scores are symmetric with
+a diagonal of zero: the higher, the likelier a contact. Everything runs where the alignment lies.
+"""
+
+from archbook.dca.pseudo_likelihood import (
+    PseudoLikelihoodFit,
+    fit_pseudo_likelihood,
+    pseudo_likelihood,
+    pseudo_likelihood_loss,
+)
+from archbook.dca.scores import (
+    apc,
+    contact_scores,
+    precision_at,
+    precision_ceiling,
+    top_pairs,
+    zero_sum_gauge,
+)
+from archbook.dca.statistics import (
+    frequencies,
+    mean_field,
+    mean_field_couplings,
+    mutual_information,
+    sequence_weights,
+)
+
+__all__ = [
+    "PseudoLikelihoodFit",
+    "apc",
+    "contact_scores",
+    "fit_pseudo_likelihood",
+    "frequencies",
+    "mean_field",
+    "mean_field_couplings",
+    "mutual_information",
+    "precision_at",
+    "precision_ceiling",
+    "pseudo_likelihood",
+    "pseudo_likelihood_loss",
+    "sequence_weights",
+    "top_pairs",
+    "zero_sum_gauge",
+]

@@ -1,0 +1,21 @@
+"""The MSA Transformer (Rao et al., 2021)."""
+
+from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention
+from archbook.msa_transformer.checkpoint import load_esm_msa1b
+from archbook.msa_transformer.contacts import ContactHead, contact_features
+from archbook.msa_transformer.masking import Masked, diversity_subsample, mask_tokens
+from archbook.msa_transformer.network import AxialBlock, MSAOutput, MSATransformer
+
+__all__ = [
+    "AxialBlock",
+    "ColumnAttention",
+    "ContactHead",
+    "MSAOutput",
+    "MSATransformer",
+    "Masked",
+    "TiedRowAttention",
+    "contact_features",
+    "diversity_subsample",
+    "load_esm_msa1b",
+    "mask_tokens",
+]

@@ -1,0 +1,231 @@
+"""Attention along the two axes of an alignment: over columns, tied across rows, and over rows.
+
+Hidden states are (batch, rows, columns, hidden) for the caller. Inside a network they lie columns
+first in memory, (batch, columns, rows, hidden): the rows of one column are then neighbours, and
+column attention needs no copy.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
+
+from archbook.checks import require_choice, require_input, require_positive_int
+from archbook.msa_transformer.mask import AlignmentMask
+
+TIES = ("sqrt", "mean", "none")
+
+
+class AxialAttention(nn.Module):
+    """What both axes share: projections, heads, the two layouts."""
+
+    def __init__(self, hidden: int, heads: int, dropout: float = 0.0):
+        super().__init__()
+        require_positive_int("hidden", hidden)
+        require_positive_int("heads", heads)
+        if hidden % heads:
+            raise ValueError(f"wanted heads that divide hidden = {hidden}, given {heads}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"wanted 0 <= dropout < 1, given {dropout}")
+        self.hidden, self.heads, self.dropout = hidden, heads, dropout
+        self.qkv = nn.Linear(hidden, 3 * hidden)  # queries, keys, values; heads are slices of each
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch rows columns hidden"],
+        mask: Bool[Tensor, "batch rows columns"] | None = None,
+        need_weights: bool = False,
+        chunk: int | None = None,
+    ) -> tuple[Float[Tensor, "batch rows columns hidden"], Tensor | None]:
+        """(Y, attention map or None). mask: True = real, a block of rows x columns of each example.
+
+        chunk: work on about so many tokens at a time and recompute them in the backward pass; None
+        does all at once. What comes out at padding is finite and means nothing.
+        """
+        require_input("x", x, ("batch", "rows", "columns", self.hidden), self.out.weight)
+        if chunk is not None:
+            require_positive_int("chunk", chunk)
+        block = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
+        y, weights = self.attend(x.transpose(1, 2), block, need_weights, chunk)
+        return y.transpose(1, 2), weights
+
+    def attend(
+        self,
+        x: Float[Tensor, "batch columns rows hidden"],
+        mask: AlignmentMask | None,
+        need_weights: bool = False,
+        chunk: int | None = None,
+    ) -> tuple[Float[Tensor, "batch columns rows hidden"], Tensor | None]:
+        """`forward` without checks, columns first."""
+        raise NotImplementedError
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (batch, columns, rows, heads, head width)."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        return q, k, v
+
+    def _drop(self, weights: Tensor) -> Tensor:
+        return dropout(weights, self.dropout) if self.training and self.dropout else weights
+
+    @property
+    def _rate(self) -> float:
+        return self.dropout if self.training else 0.0
+
+
+class TiedRowAttention(AxialAttention):
+    """One map over columns for all rows (the paper's Eq. 1).
+
+    S = sum_m Q_m K_m^T / lambda, A = softmax(S), Y_m = A V_m, with lambda = sqrt(M d_h) ("sqrt",
+    the paper's choice) or M sqrt(d_h) ("mean"), M the number of *real* rows of each example (the
+    published code counts padded rows, too, so that padding changes its answers). "none" gives every
+    row a map of its own, and returns their mean.
+
+    Tied, it is scaled dot-product attention on features flattened to rows x head width, and is
+    computed so: O(rows columns^2 hidden) time. The map, (batch, heads, columns, columns), is
+    independent of the number of rows; it is formed where it is asked for, and in chunks.
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float = 0.0, tie: str = "sqrt"):
+        super().__init__(hidden, heads, dropout)
+        require_choice("tie", tie, TIES)
+        self.tie = tie
+
+    def attend(self, x, mask, need_weights=False, chunk=None):
+        if self.tie == "none":
+            return self._untied(x, mask, need_weights, chunk)
+        scale = self._query_scale(x, mask)
+        keys = None if mask is None else mask.columns[:, None, None]  # (batch, 1, 1, columns)
+        if chunk is not None:
+            return self._chunked(x, scale, keys, need_weights, chunk)
+        q, k, v = (self._flat(part) for part in self._split(x))
+        q = q * (scale if isinstance(scale, float) else self._per_row(scale, x))
+        if need_weights:
+            weights = _softmax(q @ k.mT, keys)
+            y = self._drop(weights) @ v
+        else:
+            y = scaled_dot_product_attention(q, k, v, keys, self._rate, scale=1.0)
+            weights = None
+        return self.out(self._unflat(y, x.shape[2])), weights
+
+    def _query_scale(self, x: Tensor, mask: AlignmentMask | None) -> float | Tensor:
+        """1 / lambda, by example and row where there is padding: padded rows ask nothing."""
+        width = self.hidden // self.heads
+        power = 0.5 if self.tie == "sqrt" else 1.0
+        if mask is None:
+            return x.shape[2] ** -power / math.sqrt(width)
+        depth = mask.rows.sum(1, keepdim=True).to(x.dtype)
+        return mask.rows * depth**-power / math.sqrt(width)  # (batch, rows)
+
+    def _per_row(self, scale: Tensor, x: Tensor) -> Tensor:
+        width = self.hidden // self.heads
+        return scale.repeat_interleave(width, 1)[:, None, None]  # (batch, 1, 1, rows x head width)
+
+    def _flat(self, part: Tensor) -> Tensor:
+        """(batch, columns, rows, heads, d) -> (batch, heads, columns, rows x d)."""
+        return part.permute(0, 3, 1, 2, 4).flatten(3)
+
+    def _unflat(self, y: Tensor, rows: int) -> Tensor:
+        return y.unflatten(3, (rows, -1)).permute(0, 2, 3, 1, 4).flatten(3)
+
+    def _chunked(self, x, scale, keys, need_weights, chunk):
+        """The sum over rows in parts: no more than `chunk` tokens' projections exist at a time."""
+        columns, rows = x.shape[1:3]
+        step = max(1, chunk // columns)
+        parts = [slice(first, first + step) for first in range(0, rows, step)]
+
+        def scores(part: Tensor, scale: float | Tensor) -> Tensor:
+            q, k, _ = (self._flat(p) for p in self._split(part))
+            return (q * (scale if isinstance(scale, float) else self._per_row(scale, part))) @ k.mT
+
+        def values(part: Tensor, weights: Tensor) -> Tensor:
+            v = self._flat(self._split(part)[2])
+            return self.out(self._unflat(weights @ v, part.shape[2]))
+
+        total = None
+        for part in parts:
+            factor = scale if isinstance(scale, float) else scale[:, part]
+            more = recomputed(scores, x[:, :, part], factor)
+            total = more if total is None else total + more
+        weights = _softmax(total, keys)
+        dropped = self._drop(weights)
+        y = torch.cat([recomputed(values, x[:, :, part], dropped) for part in parts], 2)
+        return y, weights if need_weights else None
+
+    def _untied(self, x, mask, need_weights, chunk):
+        keys = None if mask is None else mask.columns[:, None, None, None]
+        rows = x.shape[2]
+        step = rows if chunk is None else max(1, chunk // x.shape[1])
+
+        def attend(part: Tensor) -> tuple[Tensor, Tensor | None]:
+            q, k, v = (p.permute(0, 2, 3, 1, 4) for p in self._split(part))  # b r h c d
+            if need_weights:
+                weights = _softmax(q @ k.mT / math.sqrt(q.shape[-1]), keys)
+                y = self._drop(weights) @ v
+            else:
+                y = scaled_dot_product_attention(q, k, v, keys, self._rate)
+                weights = None
+            return self.out(y.permute(0, 3, 1, 2, 4).flatten(3)), weights
+
+        if chunk is None:
+            y, weights = attend(x)
+        else:
+            ys, maps = zip(*(recomputed(attend, part) for part in x.split(step, 2)), strict=True)
+            y, weights = torch.cat(ys, 2), torch.cat(maps, 1) if need_weights else None
+        if weights is None:
+            return y, None
+        if mask is None:
+            return y, weights.mean(1)
+        real = mask.rows.to(weights.dtype)
+        return y, torch.einsum("brhij,br->bhij", weights, real / real.sum(1, keepdim=True))
+
+
+class ColumnAttention(AxialAttention):
+    """Each column by itself: its rows attend to each other.
+
+    O(columns rows^2 hidden) time; the map, (batch, heads, columns, rows, rows), is formed only
+    where it is asked for.
+    """
+
+    def attend(self, x, mask, need_weights=False, chunk=None):
+        columns, rows = x.shape[1:3]
+        step = columns if chunk is None else max(1, chunk // rows)
+        keys = None if mask is None else mask.rows[:, None, None, None]  # (batch, 1, 1, 1, rows)
+
+        def attend(part: Tensor) -> tuple[Tensor, Tensor | None]:
+            q, k, v = (p.transpose(2, 3) for p in self._split(part))  # (batch, columns, heads, ..)
+            if need_weights:
+                weights = _softmax(q @ k.mT / math.sqrt(q.shape[-1]), keys)
+                y = self._drop(weights) @ v
+            else:
+                shape = q.shape
+                q, k, v = (p.flatten(0, 1) for p in (q, k, v))
+                rows_of = keys
+                if rows_of is not None:  # (batch, columns, 1, 1, rows) as one batch
+                    rows_of = rows_of.expand(-1, shape[1], -1, -1, -1).flatten(0, 1)
+                y = scaled_dot_product_attention(q, k, v, rows_of, self._rate).view(shape)
+                weights = None
+            return self.out(y.transpose(2, 3).flatten(3)), weights
+
+        if chunk is None:
+            y, weights = attend(x)
+        else:
+            ys, maps = zip(*(recomputed(attend, part) for part in x.split(step, 1)), strict=True)
+            y, weights = torch.cat(ys, 1), torch.cat(maps, 1) if need_weights else None
+        return y, None if weights is None else weights.transpose(1, 2)
+
+
+def recomputed(f: Callable, *inputs):
+    """f(*inputs), whose inner values the backward pass computes again instead of keeping them."""
+    return checkpoint(f, *inputs, use_reentrant=False)
+
+
+def _softmax(scores: Tensor, keys: Tensor | None) -> Tensor:
+    """Over the last axis, padded keys left out."""
+    if keys is not None:
+        scores = scores.masked_fill(~keys, -torch.inf)
+    return scores.softmax(-1)

@@ -1,0 +1,97 @@
+"""From attention maps to contacts: symmetrise, remove the background, 1 + heads numbers."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from archbook.checks import require_finite, require_mask, require_positive_int, require_tensor
+from archbook.dca import apc
+
+
+def contact_features(
+    attentions: Float[Tensor, "batch layers heads columns columns"],
+    columns: Bool[Tensor, "batch columns"] | None = None,
+) -> Float[Tensor, "batch columns columns features"]:
+    """a + a^T of every map, less its rank-one background; features = layers x heads.
+
+    Padded columns (False) are left out *before* the background is taken, and come out as zero. The
+    published code takes it over them, so that there a batch changes its answers.
+    """
+    s = attentions.flatten(1, 2)
+    s = s + s.mT
+    if columns is not None:
+        real = columns[:, None, :, None] & columns[:, None, None]
+        s = s.masked_fill(~real, 0.0)  # zeros add nothing to the sums over rows and columns
+    return apc(s).permute(0, 2, 3, 1)
+
+
+class ContactHead(nn.Module):
+    """p_ij = sigmoid(b + sum_h w_h s_ij^h) on `contact_features`: a logistic regression.
+
+    The transformer below stays as it is; `fit` finds these numbers from a few structures.
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        require_positive_int("features", features)
+        self.regression = nn.Linear(features, 1)
+
+    def forward(
+        self,
+        attentions: Float[Tensor, "batch layers heads columns columns"],
+        columns: Bool[Tensor, "batch columns"] | None = None,
+    ) -> Float[Tensor, "batch columns columns"]:
+        """Probabilities, symmetric; zero at padding."""
+        require_tensor("attentions", attentions, ("batch", "layers", "heads", "columns", "columns"))
+        batch, layers, heads, _, size = attentions.shape
+        require_tensor("attentions", attentions, (batch, layers, heads, size, size))
+        if layers * heads != self.regression.in_features:
+            raise ValueError(
+                f"wanted layers x heads = {self.regression.in_features} maps, "
+                f"given {(layers, heads)}"
+            )
+        if columns is not None:
+            require_mask("columns", columns, (batch, size), attentions.device)
+        p = self.regression(contact_features(attentions, columns))[..., 0].sigmoid()
+        if columns is not None:
+            p = p * (columns[:, :, None] & columns[:, None])
+        return p
+
+    @torch.no_grad()
+    def fit(
+        self,
+        features: Float[Tensor, "pairs features"],
+        contacts: Bool[Tensor, " pairs"],
+        penalty: float = 1 / 0.15,
+        steps: int = 2000,
+        tolerance: float = 1e-7,
+    ) -> None:
+        """Minimise the sum of logistic losses + penalty |w|_1; b is free of it.
+
+        The paper's read-out: penalty = 1 / C with C = 0.15. Accelerated proximal gradient (FISTA),
+        in float64.
+        """
+        require_tensor("features", features, ("pairs", self.regression.in_features))
+        require_mask("contacts", contacts, (len(features),), features.device)
+        require_finite("features", features)
+        if penalty < 0:
+            raise ValueError(f"wanted penalty >= 0, given {penalty}")
+        A = torch.cat([features.double(), features.new_ones(len(features), 1).double()], 1)
+        y = contacts.double()
+        size = torch.full((A.shape[1],), penalty, dtype=A.dtype, device=A.device)
+        size[-1] = 0.0
+        rate = 4 / torch.linalg.matrix_norm(A, 2).square()  # of the logistic loss's curvature
+        w = torch.zeros(A.shape[1], dtype=A.dtype, device=A.device)
+        ahead, t = w, 1.0
+        for _ in range(steps):
+            moved = ahead - rate * (A.mT @ ((A @ ahead).sigmoid() - y))
+            new = moved.sign() * (moved.abs() - rate * size).clamp(min=0)
+            if (new - ahead) @ (new - w) < 0:  # overshot: drop the momentum
+                t = 1.0
+            t_new = (1 + (1 + 4 * t * t) ** 0.5) / 2
+            ahead = new + (t - 1) / t_new * (new - w)
+            change, w, t = (new - w).abs().max(), new, t_new
+            if change <= tolerance * w.abs().max():
+                break
+        self.regression.weight.copy_(w[None, :-1])
+        self.regression.bias.copy_(w[-1:])

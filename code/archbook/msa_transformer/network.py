@@ -1,0 +1,299 @@
+"""The MSA Transformer: an alignment in, letters, attention maps and contacts out."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from archbook.checks import (
+    require_choice,
+    require_input,
+    require_positive_int,
+    require_tensor,
+)
+from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention, recomputed
+from archbook.msa_transformer.contacts import ContactHead
+from archbook.msa_transformer.mask import PLACE, AlignmentMask, require_nowhere
+
+ROW_POSITIONS = ("learned", "query", "none")
+START, PADDING, MASK = 0, 1, 32  # ids of fair-esm's alphabet
+
+
+@dataclass(frozen=True)
+class MSAOutput:
+    """What `MSATransformer.forward` returns; what was not asked for is None."""
+
+    logits: Float[Tensor, "batch rows columns vocab"]
+    contacts: Float[Tensor, "batch residues residues"] | None = None
+    row_attentions: Float[Tensor, "batch layers heads columns columns"] | None = None
+    column_attentions: Float[Tensor, "batch layers heads columns rows rows"] | None = None
+
+
+class FeedForward(nn.Module):
+    """W_2 GELU(W_1 x), the same for every token."""
+
+    def __init__(self, hidden: int, ffn: int, dropout: float = 0.0):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(hidden, ffn), nn.Linear(ffn, hidden)
+        self.activation, self.drop = nn.GELU(), nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens hidden"]:
+        return self.fc2(self.drop(self.activation(self.fc1(x))))
+
+
+class AxialBlock(nn.Module):
+    """Row attention, column attention and one feed-forward, each pre-normed with a skip (Sec. 3).
+
+    The axial transformer of Ho et al. (2019) has a feed-forward after each axis; here one serves
+    both. dropout acts on what joins the skip, attention_dropout on the maps, activation_dropout
+    inside the feed-forward. (In the published code attention_dropout does nothing.)
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        ffn: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        tie: str = "sqrt",
+    ):
+        super().__init__()
+        require_positive_int("ffn", ffn)
+        self.row_norm, self.column_norm, self.ffn_norm = (nn.LayerNorm(hidden) for _ in range(3))
+        self.row = TiedRowAttention(hidden, heads, attention_dropout, tie)
+        self.column = ColumnAttention(hidden, heads, attention_dropout)
+        self.ffn = FeedForward(hidden, ffn, activation_dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch rows columns hidden"],
+        mask: Bool[Tensor, "batch rows columns"] | None = None,
+        need_attention: bool = False,
+        chunk: int | None = None,
+    ) -> tuple[Float[Tensor, "batch rows columns hidden"], Tensor | None, Tensor | None]:
+        """(X', row map, column map); arguments as in `AxialAttention.forward`."""
+        hidden = self.row.hidden
+        require_input("x", x, ("batch", "rows", "columns", hidden), self.row.out.weight)
+        if chunk is not None:
+            require_positive_int("chunk", chunk)
+        block = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
+        wanted = (need_attention, need_attention)
+        x, row, column = self.attend(x.transpose(1, 2), block, *wanted, chunk)
+        return x.transpose(1, 2), row, column
+
+    def attend(
+        self,
+        x: Float[Tensor, "batch columns rows hidden"],
+        mask: AlignmentMask | None,
+        need_row: bool = False,
+        need_column: bool = False,
+        chunk: int | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        y, row = self.row.attend(self.row_norm(x), mask, need_row, chunk)
+        x = x + self.drop(y)
+        y, column = self.column.attend(self.column_norm(x), mask, need_column, chunk)
+        x = x + self.drop(y)
+        if chunk is None:
+            y = self.ffn(self.ffn_norm(x))
+        else:
+            parts = x.split(max(1, chunk // x.shape[2]), 1)
+            y = torch.cat([recomputed(lambda p: self.ffn(self.ffn_norm(p)), p) for p in parts], 1)
+        return x + self.drop(y), row, column
+
+
+class LetterHead(nn.Module):
+    """Logits over the vocabulary: LN(GELU(W x)) E_tok^T + b, E_tok the table of the embedding."""
+
+    def __init__(self, hidden: int, vocab_size: int):
+        super().__init__()
+        self.dense, self.norm = nn.Linear(hidden, hidden), nn.LayerNorm(hidden)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(
+        self, x: Float[Tensor, "*tokens hidden"], table: Float[Tensor, "vocab hidden"]
+    ) -> Float[Tensor, "*tokens vocab"]:
+        return linear(self.norm(nn.functional.gelu(self.dense(x))), table, self.bias)
+
+
+class MSATransformer(nn.Module):
+    """Blocks of tied row and column attention over a tokenised alignment (Rao et al., 2021).
+
+    Tokens are ids of `archbook.data.alignments` (fair-esm's): start 0, padding 1, mask 32; row 0
+    is the query. row_positions: "learned" is the published model's, one vector a row; "query" marks
+    row 0 alone, so that the other rows may be permuted; "none" is blind to their order.
+    start_token: every row begins with one; contacts leave its column out. tie: see
+    `TiedRowAttention`. checkpoint chunks: see `forward`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 33,
+        layers: int = 12,
+        hidden: int = 768,
+        heads: int = 12,
+        ffn: int = 3072,
+        max_rows: int = 1024,
+        max_columns: int = 1024,
+        row_positions: str = "learned",
+        column_positions: bool = True,
+        start_token: bool = True,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        activation_dropout: float = 0.1,
+        tie: str = "sqrt",
+    ):
+        super().__init__()
+        sizes = {
+            "vocab_size": vocab_size,
+            "layers": layers,
+            "max_rows": max_rows,
+            "max_columns": max_columns,
+        }
+        for name, value in sizes.items():
+            require_positive_int(name, value)
+        if vocab_size <= PADDING:
+            raise ValueError(
+                f"wanted a vocab_size above the padding id {PADDING}, given {vocab_size}"
+            )
+        require_choice("row_positions", row_positions, ROW_POSITIONS)
+        self.vocab_size, self.max_rows, self.max_columns = vocab_size, max_rows, max_columns
+        self.start_token = start_token
+        self.blocks = nn.ModuleList(
+            AxialBlock(hidden, heads, ffn, dropout, attention_dropout, activation_dropout, tie)
+            for _ in range(layers)
+        )
+        self.letters = nn.Embedding(vocab_size, hidden, padding_idx=PADDING)
+        rows = {"learned": max_rows, "query": 1, "none": 0}[row_positions]
+        self.row_positions = nn.Parameter(torch.empty(rows, hidden)) if rows else None
+        self.column_positions = (
+            nn.Parameter(torch.empty(max_columns, hidden)) if column_positions else None
+        )
+        self.norm_before, self.norm_after = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.drop = nn.Dropout(dropout)
+        self.letter_head = LetterHead(hidden, vocab_size)
+        self.contact_head = ContactHead(layers * heads)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal weights of deviation 0.02 (rows' positions 0.01), zero biases, as the authors'."""
+        for part in self.modules():
+            if isinstance(part, nn.Linear | nn.Embedding):
+                nn.init.normal_(part.weight, std=0.02)
+            if isinstance(part, nn.Linear):
+                nn.init.zeros_(part.bias)
+            if isinstance(part, nn.LayerNorm):
+                part.reset_parameters()
+        nn.init.zeros_(self.letter_head.bias)
+        nn.init.zeros_(self.letters.weight[PADDING].detach())
+        if self.column_positions is not None:
+            nn.init.normal_(self.column_positions, std=0.02)
+        if self.row_positions is not None:
+            nn.init.normal_(self.row_positions, std=0.01)
+
+    def forward(
+        self,
+        tokens: Int64[Tensor, "batch rows columns"],
+        mask: Bool[Tensor, "batch rows columns"] | None = None,
+        need_attention: bool = False,
+        return_contacts: bool = False,
+        chunk: int | None = None,
+    ) -> MSAOutput:
+        """mask: True = real; None derives it from the padding id. chunk: None, or work on about
+        so many tokens at a time and recompute them in the backward pass (less memory, a third more
+        time). Logits and maps at padding are finite and mean nothing.
+
+        Errors: ValueError or TypeError for a wrong rank, ids out of range, more rows or columns
+        than the tables hold, padding before a real row or column, a missing start token.
+        """
+        block = self.check(tokens, mask)
+        need_row = need_attention or return_contacts
+        x, rows, columns = self._run(tokens, block, need_row, need_attention, chunk)
+        maps = torch.stack(rows, 1) if rows else None
+        contacts = None
+        if return_contacts:
+            first = int(self.start_token)
+            real = None if block is None else block.columns[:, first:]
+            contacts = self.contact_head(maps[..., first:, first:], real)
+        return MSAOutput(
+            logits=self.letter_head(x, self.letters.weight).transpose(1, 2),
+            contacts=contacts,
+            row_attentions=maps if need_attention else None,
+            column_attentions=torch.stack(columns, 1) if columns else None,
+        )
+
+    def encode(
+        self,
+        tokens: Int64[Tensor, "batch rows columns"],
+        mask: Bool[Tensor, "batch rows columns"] | None = None,
+        chunk: int | None = None,
+    ) -> Float[Tensor, "batch rows columns hidden"]:
+        """The last hidden states alone."""
+        return self._run(tokens, self.check(tokens, mask), False, False, chunk)[0].transpose(1, 2)
+
+    def letter_logits(self, x: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens vocab"]:
+        """Logits of some hidden states, such as those at masked places only."""
+        return self.letter_head(x, self.letters.weight)
+
+    def check(self, tokens: Tensor, mask: Tensor | None) -> AlignmentMask | None:
+        """The mask, None where nothing is padded; refuses what `forward` cannot take."""
+        require_tensor("tokens", tokens, ("batch", "rows", "columns"))
+        if tokens.dtype != torch.int64:
+            raise TypeError(f"tokens must be torch.int64, got {tokens.dtype}")
+        if tokens.device != self.letters.weight.device:
+            raise ValueError(
+                f"tokens must be on {self.letters.weight.device} like the weights, got a tensor on "
+                f"{tokens.device}"
+            )
+        outside = (tokens < 0) | (tokens >= self.vocab_size)
+        wish = f"wanted tokens in [0, {self.vocab_size - 1}]; tokens outside"
+        require_nowhere(wish, outside, PLACE, tokens)
+        _, rows, columns = tokens.shape
+        if self.row_positions is not None and rows > self.max_rows:
+            raise ValueError(f"wanted at most max_rows = {self.max_rows} rows, given {rows}")
+        if self.column_positions is not None and columns > self.max_columns:
+            raise ValueError(
+                f"wanted at most max_columns = {self.max_columns} columns, given {columns}"
+            )
+        block = None
+        if mask is not None:
+            block = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
+        else:
+            mask = tokens != PADDING
+            if torch.compiler.is_compiling() or mask.is_meta or not bool(mask.all()):
+                block = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
+        if self.start_token:
+            lost = tokens[..., 0] != START
+            lost = lost if block is None else lost & block.rows
+            wish = f"wanted the start token {START} in column 0 of every row; rows without it"
+            require_nowhere(wish, lost, ("example", "row"))
+        return block
+
+    def _run(self, tokens, mask, need_row, need_column, chunk):
+        """Columns first throughout: (hidden states, row maps, column maps)."""
+        if chunk is not None:
+            require_positive_int("chunk", chunk)
+        x = self.letters(tokens.transpose(1, 2))
+        rows, columns = x.shape[2], x.shape[1]
+        if self.column_positions is not None:
+            x = x + self.column_positions[:columns, None]
+        if self.row_positions is not None:
+            if len(self.row_positions) == 1:  # the query's mark
+                x = torch.cat([x[:, :, :1] + self.row_positions, x[:, :, 1:]], 2)
+            else:
+                x = x + self.row_positions[:rows]
+        x = self.drop(self.norm_before(x))
+        if mask is not None:
+            x = x * (mask.columns[:, :, None, None] & mask.rows[:, None, :, None])
+        row_maps, column_maps = [], []
+        for block in self.blocks:
+            x, row, column = block.attend(x, mask, need_row, need_column, chunk)
+            if need_row:
+                row_maps.append(row)
+            if need_column:
+                column_maps.append(column)
+        return self.norm_after(x), row_maps, column_maps

@@ -1,0 +1,240 @@
+"""Families whose contacts we know, because we drew them: does attention find them, and from how few
+sequences?
+
+Alignments sampled from Potts models. All families share one table of which letters like each
+other; every family has contacts of its own. A network trained on masked letters of many families
+is compared, on families it never saw, with methods that fit each family alone. Its maps are read by
+the best single head, chosen on validation families, and by the paper's logistic regression, fitted
+on twenty families. Training shows alignments of random depth, so that depths differ at test time.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from archbook.checks import value_checks
+from archbook.data.potts import PottsDesign, PottsFamilies, potts_families, shuffle_within_columns
+from archbook.dca import (
+    mean_field,
+    mutual_information,
+    precision_at,
+    pseudo_likelihood,
+)
+from archbook.msa_transformer import ContactHead, MSATransformer, contact_features, mask_tokens
+from archbook.running import Run, main
+
+DEPTHS = (8, 16, 32, 64, 128, 256)  # rows shown at test time
+SEPARATION = 3  # |i - j| of a contact, at least
+CONTROL_DEPTH = 64  # of the controls and of the choice of a head
+PARTS = {"train": 0, "read": 1, "valid": 2, "test": 3}  # streams of families
+
+
+@dataclass(frozen=True)
+class Config:
+    method: str = "sqrt"  # sqrt, mean or none (ties of a network); or a per-family method
+    families: int = 560  # to train on
+    rows: int = 48  # of a family to train on
+    least_rows: int = 4  # a step shows between so many and all, evenly in the logarithm
+    held_out: int = 40  # families to test, and as many to choose the head
+    read_from: int = 20  # families whose contacts the logistic regression sees
+    columns: int = 24  # of a family
+    letters: int = 6  # of the alphabet
+    contacts: int = 18  # of a family
+    beta: float = 2.0  # strength of a coupling
+    steps: int = 1000  # of training
+    batch: int = 8  # families a step
+    learning_rate: float = 1e-3  # of AdamW at its peak; warmed up, then down a cosine
+    layers: int = 3  # blocks
+    hidden: int = 64  # width
+    heads: int = 4  # a block
+    ffn: int = 128  # width of the feed-forward
+    mask_rate: float = 0.15  # share of letters to predict
+
+
+PER_FAMILY = {
+    "mean_field": mean_field,
+    "pseudo_likelihood": pseudo_likelihood,
+    "mutual_information": mutual_information,
+}
+TIES = ("sqrt", "mean", "none")
+GRID = {name: Config(name) for name in (*TIES, *PER_FAMILY)}
+TINY = dict(
+    families=16,
+    rows=8,
+    held_out=4,
+    read_from=4,
+    columns=10,
+    letters=4,
+    contacts=5,
+    steps=6,
+    batch=4,
+    layers=1,
+    hidden=8,
+    heads=2,
+    ffn=16,
+)
+SIZES = {
+    "tiny": {name: replace(config, **TINY) for name, config in GRID.items()},
+    "full": GRID,
+}
+SEEDS = dict.fromkeys(PER_FAMILY, (0,))
+
+
+@cache
+def families(config: Config, part: str) -> PottsFamilies:
+    """One part's families; the same for every method and seed."""
+    design = PottsDesign(config.columns, config.letters, config.contacts, config.beta)
+    count = {"train": config.families, "read": config.read_from}.get(part, config.held_out)
+    rows = config.rows if part == "train" else max(DEPTHS)
+    return potts_families(count, design, rows, seed=[46, PARTS[part]])
+
+
+def network(config: Config) -> MSATransformer:
+    """No positions: the contacts are drawn at random, a place tells nothing."""
+    return MSATransformer(
+        layers=config.layers,
+        hidden=config.hidden,
+        heads=config.heads,
+        ffn=config.ffn,
+        row_positions="none",
+        column_positions=False,
+        start_token=False,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        tie=config.method,
+    )
+
+
+def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
+    tokens = families(config, "train").tokens().to(run.device)
+    model = network(config).to(run.device)
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=0.01)
+    warm = max(1, config.steps // 20)
+
+    def rate(step: int) -> float:
+        done = step / config.steps
+        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * done)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    draw = torch.Generator().manual_seed(run.seed)
+    curve = {"curve_step": [], "curve_loss": []}
+    state = dict(model=model, optimizer=optimizer, schedule=schedule, draw=draw, curve=curve)
+    every = max(1, config.steps // 50)
+    with value_checks(False):
+        for step in run.steps(config.steps, **state):
+            chosen = torch.randint(config.families, (config.batch,), generator=draw)
+            spread = torch.rand((), generator=draw).item()
+            depth = round(config.least_rows * (config.rows / config.least_rows) ** spread)
+            rows = torch.rand(config.batch, config.rows, generator=draw).argsort(1)[:, :depth]
+            shown = tokens[chosen[:, None], rows]
+            letters = (4, 4 + config.letters)
+            given, masked = mask_tokens(shown.cpu(), draw, config.mask_rate, letters=letters)
+            given, masked = given.to(run.device), masked.to(run.device)
+            logits = model.letter_logits(model.encode(given)[masked])
+            loss = cross_entropy(logits, shown[masked])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if (step + 1) % every == 0:
+                curve["curve_step"].append(step + 1)
+                curve["curve_loss"].append(loss.item())
+    weights = sum(p.numel() for p in model.parameters())
+    return model.eval(), {"weights": weights} | curve
+
+
+@torch.no_grad()
+def features(model: MSATransformer, tokens: Tensor) -> Tensor:
+    """Contact features of every family, (families, columns, columns, layers x heads)."""
+    found = []
+    for part in tokens.split(4):
+        maps = model(part, need_attention=True).row_attentions
+        found.append(contact_features(maps).cpu())
+    return torch.cat(found)
+
+
+def precision(
+    scores: Tensor, contacts: Tensor, config: Config, order: Tensor | None = None
+) -> Tensor:
+    """Precision at K, the number of true contacts, of each family; columns may stand in `order`."""
+    place = torch.arange(config.columns) if order is None else order
+    eligible = (place - place[:, None]).abs() >= SEPARATION
+    return precision_at(scores, contacts, config.contacts, valid=eligible)
+
+
+def summary(name: str, found: Tensor) -> dict[str, float]:
+    error = found.std().item() / len(found) ** 0.5
+    return {f"precision_{name}": found.mean().item(), f"error_{name}": error}
+
+
+def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
+    read, valid, test = (families(config, part) for part in ("read", "valid", "test"))
+    control = min(CONTROL_DEPTH, test.sequences.shape[1])
+
+    def seen(part: PottsFamilies, depth: int, tokens: Tensor | None = None) -> Tensor:
+        tokens = part.tokens() if tokens is None else tokens
+        return features(model, tokens[:, :depth].to(run.device))
+
+    by_head = seen(valid, control).permute(3, 0, 1, 2)
+    score = [precision(scores, valid.contacts, config).mean().item() for scores in by_head]
+    head = int(torch.tensor(score).argmax())
+    regression = ContactHead(len(score))
+    apart = torch.ones(config.columns, config.columns).triu(SEPARATION).bool()
+    regression.fit(seen(read, control)[:, apart].flatten(0, 1), read.contacts[:, apart].flatten())
+
+    @torch.no_grad()
+    def scores(of: Tensor) -> dict[str, Tensor]:
+        return {"head": of[..., head], "regression": regression.regression(of)[..., 0]}
+
+    metrics = {"head": head, "used_heads": int((regression.regression.weight != 0).sum())}
+    for depth in DEPTHS:
+        for reader, values in scores(seen(test, depth)).items():
+            metrics |= summary(f"{reader}_{depth}", precision(values, test.contacts, config))
+    draw = torch.Generator().manual_seed(0)
+    order = torch.randperm(config.columns, generator=draw)
+    uncoupled = families(replace(config, beta=0.0), "test")
+    controls = {  # tokens, and the order of their columns
+        "uncoupled": (uncoupled.tokens(), None),
+        "shuffled": (
+            replace(test, sequences=shuffle_within_columns(test.sequences, draw)).tokens(),
+            None,
+        ),
+        "permuted": (test.tokens()[..., order], order),
+    }
+    for name, (tokens, moved) in controls.items():
+        contacts = test.contacts if moved is None else test.contacts[:, moved][:, :, moved]
+        for reader, values in scores(seen(test, control, tokens)).items():
+            found = precision(values, contacts, config, moved)
+            metrics |= summary(f"{reader}_{name}", found)
+    return metrics
+
+
+def read_families(config: Config) -> dict:
+    test = families(config, "test")
+    method = partial(PER_FAMILY[config.method], states=config.letters)
+    metrics = {}
+    for depth in DEPTHS:
+        scores = torch.stack([method(x[:depth].long()) for x in test.sequences])
+        metrics |= summary(str(depth), precision(scores, test.contacts, config))
+    return metrics
+
+
+def train(config: Config, run: Run) -> dict:
+    if config.method not in GRID:
+        raise ValueError(f"method must be one of {', '.join(GRID)}, got {config.method!r}")
+    pairs = int(torch.ones(config.columns, config.columns).triu(SEPARATION).sum())
+    chance = {"chance": config.contacts / pairs}
+    if config.method in PER_FAMILY:
+        return read_families(config) | chance
+    model, metrics = fit_network(config, run)
+    return read_network(config, run, model) | chance | metrics
+
+
+if __name__ == "__main__":
+    main(__file__, SIZES, train, seeds=SEEDS)
