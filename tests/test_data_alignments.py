@@ -1,0 +1,328 @@
+"""Alphabet and readers: the tokens of fair-esm, three file formats, and what is refused.
+
+What turns red when the code is broken (each was tried on a copy):
+- two letters swapped, a gap with the token of ".": test_the_tokens_are_those_of_fair_esm
+- rows and columns of a wrong letter swapped: test_what_has_no_token_is_refused
+- the start token after the row: test_the_start_token_comes_before_every_row
+- lower case kept, or "." made a gap, by read_a3m: test_a3m_loses_its_insertions
+- HH-suite's rows kept: test_rows_of_secondary_structure_are_no_sequences
+- only the last line of a row kept: test_a_row_may_run_over_lines
+- the blocks not joined, or joined in the second block's order:
+  test_blocks_of_a_stockholm_file_are_joined, test_names_in_another_order_are_refused
+- columns chosen by another row than 0: test_on_the_query_only_its_residues_have_columns
+"""
+
+import gzip
+from pathlib import Path
+
+import pytest
+import torch
+
+from archbook.data import alphabet
+from archbook.data.alignments import (
+    ESM_EXAMPLES,
+    Alignment,
+    esm_example,
+    read_a3m,
+    read_fasta,
+    read_stockholm,
+)
+from archbook.data.alphabet import decode, encode, with_start
+
+# the 33 symbols of fair-esm 2.0.0's alphabet "msa_transformer", in their order
+FAIR_ESM = (
+    "<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . - <null_1> <mask>"
+).split()
+
+STOCKHOLM = """# STOCKHOLM 1.0
+#=GF ID toy
+
+first/1-6        AC.DE
+#=GR first/1-6 SS CCHHH
+second           -CkD.
+#=GC RF          xx.xx
+
+first/1-6        F-G
+second           F.g
+//
+ignored          AAA
+"""
+
+
+def lines(*rows: str) -> str:
+    return "\n".join(rows) + "\n"
+
+
+# ---- the alphabet ----
+
+
+@pytest.mark.shapes
+def test_the_tokens_are_those_of_fair_esm():
+    letters = [symbol for symbol in FAIR_ESM if len(symbol) == 1]
+    assert encode(["".join(letters)]).tolist() == [[FAIR_ESM.index(s) for s in letters]]
+    assert alphabet.GAP == FAIR_ESM.index("-") == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"),
+    [
+        ("START", "<cls>"),
+        ("PADDING", "<pad>"),
+        ("END", "<eos>"),
+        ("UNKNOWN", "<unk>"),
+        ("NULL", "<null_1>"),
+        ("MASK", "<mask>"),
+    ],
+)
+def test_a_token_without_a_letter_has_the_number_of_fair_esm(name, symbol):
+    assert getattr(alphabet, name) == FAIR_ESM.index(symbol)
+
+
+def test_there_are_33_tokens_and_the_first_letters_are_the_amino_acids():
+    assert len(FAIR_ESM) == alphabet.VOCABULARY == 33
+    assert sorted(alphabet.LETTERS[: alphabet.RESIDUES]) == sorted("ACDEFGHIKLMNPQRSTVWY")
+
+
+@pytest.mark.parity
+def test_the_alphabet_equals_the_package_s():
+    esm = pytest.importorskip("esm")
+    theirs = esm.data.Alphabet.from_architecture("msa_transformer")
+    assert theirs.all_toks == FAIR_ESM
+
+
+@pytest.mark.shapes
+def test_rows_are_int64_tokens_of_their_shape():
+    tokens = encode(["AC-", "GGG"])
+    assert tokens.dtype == torch.int64
+    assert tokens.tolist() == [[5, 23, 30], [6, 6, 6]]
+
+
+@pytest.mark.shapes
+def test_decoding_brings_the_rows_back():
+    rows = ("MK-V.", "XBUZO")
+    assert decode(encode(rows)) == rows
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("batch", [(), (2,), (3, 2)])
+def test_the_start_token_comes_before_every_row(batch):
+    tokens = torch.randint(4, 31, (*batch, 7))
+    started = with_start(tokens)
+    assert started.shape == (*batch, 8)
+    assert (started[..., 0] == alphabet.START).all()
+    assert torch.equal(started[..., 1:], tokens)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: encode(["ACD", "AJD"]), "wanted letters out of LAG.*, given 'J' in row 1, column"),
+        (lambda: encode(["ACD", "ACJ"]), "given 'J' in row 1, column 2$"),
+        (lambda: encode(["AéD"]), "given 'é' in row 0, column 1"),
+        (lambda: encode(["AC?"]), "given '\\?' in row 0, column 2"),
+        (lambda: encode(["A C"]), "given ' ' in row 0, column 1"),
+        (lambda: encode(["AaC"]), "given 'a' in row 0, column 1; lower case is an insertion"),
+        (lambda: encode(["ACD", "AC"]), "wanted rows of 3 columns.*given 2 in row 1"),
+        (lambda: encode([]), r"at least one row and one column, given shape \(0,\)"),
+        (lambda: encode(["", ""]), r"at least one row and one column, given shape \(2, 0\)"),
+        (lambda: encode("ACD"), "wanted a sequence of rows, given one string"),
+        (lambda: decode(torch.tensor([[4, 5], [4, 32]])), "wanted tokens 4 to 30.*given 32 in row"),
+        (lambda: decode(torch.tensor([[4, 5], [0, 5]])), "given 0 in row 1, column 0"),
+        (lambda: decode(torch.tensor([4, 5])), r"wanted tokens of shape .*given \(2,\)"),
+        (lambda: with_start(torch.tensor([[0, 5]])), "wanted tokens without the start token 0"),
+    ],
+)
+def test_what_has_no_token_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ---- alignments ----
+
+
+@pytest.mark.shapes
+def test_an_alignment_knows_its_depth_columns_and_tokens():
+    alignment = Alignment(("a", "b"), ("AC-", "GGG"))
+    assert (alignment.depth, alignment.columns) == (2, 3)
+    assert torch.equal(alignment.tokens(), encode(["AC-", "GGG"]))
+
+
+def test_one_row_is_an_alignment():
+    assert read_fasta(">only\nACD").rows == ("ACD",)
+
+
+@pytest.mark.shapes
+def test_on_the_query_only_its_residues_have_columns():
+    alignment = Alignment(("query", "other"), ("-A.CD-", "GGG-FF"))
+    assert alignment.on_query() == Alignment(("query", "other"), ("ACD", "G-F"))
+
+
+def test_columns_are_taken_in_the_order_asked_for():
+    assert Alignment(("a", "b"), ("ACD", "EFG")).on([2, 0]).rows == ("DA", "GE")
+
+
+def test_one_column_may_be_taken():
+    assert Alignment(("a", "b"), ("ACD", "EFG")).on([1]).rows == ("C", "F")
+
+
+def test_a_name_may_be_empty_or_come_twice():
+    assert read_a3m(lines(">", "AC", ">b", "AC", ">b", "AC")).names == ("", "b", "b")
+
+
+@pytest.mark.parametrize("read", [read_a3m, read_fasta])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "wanted at least one row, given none"),
+        ("\n\n", "wanted at least one row, given none"),
+        ("family.a3m", r"starts with '>'.*given 'family.a3m' in line 1; .*pathlib.Path"),
+        ("\nACD\n>a\nACD", "before the first letters, given 'ACD' in line 2"),
+        (">a\n\n>b\nACD", r"wanted at least one column, given none in row 0 \('a'\)"),
+        (">a\nACD\n>b\nAC", r"wanted rows of 3 columns, as row 0 has, given 2 in row 1 \('b'\)"),
+        (">a\nACD\n>\nACDE", r"given 4 in row 1 \(''\)"),
+        (">a\nACD\n>b\n", r"given 0 in row 1 \('b'\)"),
+        (">a\n---\n>b\nACD", r"wanted a residue in row 0 \('a'\), given gaps only"),
+    ],
+)
+def test_what_is_no_alignment_is_refused(read, text, message):
+    with pytest.raises(ValueError, match=message):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Alignment(("a",), ("AC", "AC")), "a name for each of the 2 rows, given 1"),
+        (lambda: Alignment(("a",), ("AC",)).on([]), r"each out of 0 to 1, given \[\]"),
+        (lambda: Alignment(("a",), ("AC",)).on([0, 2]), r"each out of 0 to 1, given \[0, 2\]"),
+        (lambda: Alignment(("a",), ("AC",)).on([-1]), r"each out of 0 to 1, given \[-1\]"),
+    ],
+)
+def test_rows_and_columns_that_are_not_there_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# ---- a3m ----
+
+
+def test_a3m_loses_its_insertions():
+    text = lines(">query", "ACD", ">long one", "aA.cC*-f", ">none", "A-D")
+    assert read_a3m(text) == Alignment(("query", "long one", "none"), ("ACD", "AC-", "A-D"))
+
+
+def test_rows_of_secondary_structure_are_no_sequences():
+    text = lines("#A3M#", ">ss_pred PSIPRED", "CHH", ">ss_conf", "998", ">query", "ACD")
+    assert read_a3m(text) == Alignment(("query",), ("ACD",))
+
+
+def test_a_query_whose_letters_are_all_insertions_is_refused():
+    with pytest.raises(
+        ValueError, match=r"wanted at least one column, given none in row 0 \('a'\)"
+    ):
+        read_a3m(">a\nacd\n>b\nacd")
+
+
+# ---- aligned FASTA ----
+
+
+def test_in_aligned_fasta_every_column_stays_and_a_dot_is_a_gap():
+    text = lines(">first", "AC.D", ">second", "A-kD")
+    assert read_fasta(text) == Alignment(("first", "second"), ("AC-D", "A-KD"))
+
+
+@pytest.mark.parametrize("read", [read_a3m, read_fasta])
+def test_a_row_may_run_over_lines(read):
+    assert read("\n>a b\r\nAC\r\n\r\nD E\n>c\nACDE").rows == ("ACDE", "ACDE")
+
+
+@pytest.mark.parametrize("read", [read_a3m, read_fasta])
+def test_a_row_of_gaps_below_the_first_is_kept(read):
+    assert read(">a\nACD\n>b\n---").rows == ("ACD", "---")
+
+
+# ---- Stockholm ----
+
+
+def test_blocks_of_a_stockholm_file_are_joined():
+    found = read_stockholm(STOCKHOLM)
+    assert found == Alignment(("first/1-6", "second"), ("AC-DEF-G", "-CKD-F-G"))
+
+
+def test_a_stockholm_file_may_have_one_block_and_tabs():
+    found = read_stockholm("# STOCKHOLM 1.0\na\tAC\nb \t GG\n\n//\n")
+    assert found == Alignment(("a", "b"), ("AC", "GG"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "# STOCKHOLM 1.0",
+            "> first",
+            "wanted '# STOCKHOLM 1.0' in the first line, given '> first",
+        ),
+        ("//", "", "wanted a line '//' at the end"),
+        ("second           F.g", "", r"wanted the names of the first block.*given \['second'\]"),
+        ("second           F.g", "third  F.g", r"given \['second', 'third'\] in block 1"),
+        ("second           F.g", "second  F.gg", r"of 8 columns.*given 9 in row 1 \('second'\)"),
+        ("second           F.g", "second", "wanted a name and its letters, .* in line 10"),
+        ("second           F.g", "second F .g", "wanted a name and its letters, .* in line 10"),
+        ("second           F.g", "first/1-6 F.g", "every name once in a block, given 'first/1-6'"),
+        ("F-G\nsecond           F.g", "F.g\n", r"given \['second'\] in block 1"),
+    ],
+)
+def test_what_is_no_stockholm_file_is_refused(old, new, message):
+    assert old in STOCKHOLM
+    with pytest.raises(ValueError, match=message):
+        read_stockholm(STOCKHOLM.replace(old, new))
+
+
+def test_names_in_another_order_are_refused():
+    text = "# STOCKHOLM 1.0\na AC\nb GG\n\nb AC\na GG\n//"
+    with pytest.raises(ValueError, match="given another order in block 1"):
+        read_stockholm(text)
+
+
+def test_a_stockholm_file_without_rows_is_refused():
+    with pytest.raises(ValueError, match="wanted at least one row, given none"):
+        read_stockholm("# STOCKHOLM 1.0\n\n//\n")
+
+
+# ---- files ----
+
+
+@pytest.mark.parametrize(
+    ("read", "text"), [(read_a3m, ">q\nAcD"), (read_fasta, ">q\nA.D"), (read_stockholm, STOCKHOLM)]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_is_read_as_its_text(read, text, packed, tmp_path: Path):
+    path = tmp_path / ("family.txt" + ".gz" * packed)
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    assert read(path) == read(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "depth", "columns"), [("1a3a", 1024, 145), ("1xcr", 588, 313), ("5ahw", 1024, 125)]
+)
+def test_the_alignments_of_esm_s_notebook_have_their_depth(code, depth, columns):
+    alignment = esm_example(code)
+    assert (alignment.depth, alignment.columns) == (depth, columns)
+    assert set(alignment.names) == {""}
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("code", ESM_EXAMPLES)
+def test_the_queries_of_esm_s_notebook_have_no_gap(code):
+    tokens = esm_example(code).tokens()
+    assert not (tokens[0] == alphabet.GAP).any()
+    assert (tokens[1:] == alphabet.GAP).any()
+
+
+def test_the_first_letters_of_1a3a_are_those_of_the_file():
+    assert esm_example("1a3a").rows[0].startswith("LFKLGAENIFLGRKAATKEEAIRFAGEQLVKGGYVEPEYVQAMLD")
+
+
+def test_another_example_is_refused():
+    with pytest.raises(ValueError, match="wanted a code out of 1a3a, 1xcr, 5ahw, given '1A3A'"):
+        esm_example("1A3A")
