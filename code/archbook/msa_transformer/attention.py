@@ -7,11 +7,13 @@ column attention needs no copy.
 
 import math
 from collections.abc import Callable
+from functools import reduce
+from itertools import repeat
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import dropout, linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from archbook.checks import require_choice, require_input, require_positive_int
@@ -64,10 +66,11 @@ class AxialAttention(nn.Module):
         """`forward` without checks, columns first."""
         raise NotImplementedError
 
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (batch, columns, rows, heads, head width)."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
-        return q, k, v
+    def _split(self, x: Tensor, first: int = 0, last: int = 3) -> tuple[Tensor, ...]:
+        """Queries (0), keys (1), values (2): each (batch, columns, rows, heads, head width)."""
+        part = slice(first * self.hidden, last * self.hidden)
+        y = linear(x, self.qkv.weight[part], self.qkv.bias[part])
+        return y.unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
 
     def _drop(self, weights: Tensor) -> Tensor:
         return dropout(weights, self.dropout) if self.training and self.dropout else weights
@@ -85,9 +88,11 @@ class TiedRowAttention(AxialAttention):
     published code counts padded rows, too, so that padding changes its answers). "none" gives every
     row a map of its own, and returns their mean.
 
-    Tied, it is scaled dot-product attention on features flattened to rows x head width, and is
-    computed so: O(rows columns^2 hidden) time. The map, (batch, heads, columns, columns), is
-    independent of the number of rows; it is formed where it is asked for, and in chunks.
+    Tied, it is scaled dot-product attention on features flattened to rows x head width: O(rows
+    columns^2 hidden) time. The map, (batch, heads, columns, columns), is independent of the number
+    of rows. It is formed where it is asked for, in chunks, and where it is no larger than the
+    queries, columns <= rows x head width: there, keeping it is cheaper than what fused attention
+    does, which is to compute it again in the backward pass.
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float = 0.0, tie: str = "sqrt"):
@@ -103,27 +108,28 @@ class TiedRowAttention(AxialAttention):
         if chunk is not None:
             return self._chunked(x, scale, keys, need_weights, chunk)
         q, k, v = (self._flat(part) for part in self._split(x))
-        q = q * (scale if isinstance(scale, float) else self._per_row(scale, x))
-        if need_weights:
+        q = self._scaled(q, scale)
+        if need_weights or x.shape[1] <= q.shape[-1]:
             weights = _softmax(q @ k.mT, keys)
             y = self._drop(weights) @ v
         else:
             y = scaled_dot_product_attention(q, k, v, keys, self._rate, scale=1.0)
             weights = None
-        return self.out(self._unflat(y, x.shape[2])), weights
+        return self.out(self._unflat(y, x.shape[2])), weights if need_weights else None
 
     def _query_scale(self, x: Tensor, mask: AlignmentMask | None) -> float | Tensor:
         """1 / lambda, by example and row where there is padding: padded rows ask nothing."""
         width = self.hidden // self.heads
         power = 0.5 if self.tie == "sqrt" else 1.0
         if mask is None:
-            return x.shape[2] ** -power / math.sqrt(width)
+            return 1 / (x.shape[2] ** power * math.sqrt(width))
         depth = mask.rows.sum(1, keepdim=True).to(x.dtype)
         return mask.rows * depth**-power / math.sqrt(width)  # (batch, rows)
 
-    def _per_row(self, scale: Tensor, x: Tensor) -> Tensor:
-        width = self.hidden // self.heads
-        return scale.repeat_interleave(width, 1)[:, None, None]  # (batch, 1, 1, rows x head width)
+    def _scaled(self, q: Tensor, scale: float | Tensor) -> Tensor:
+        if isinstance(scale, Tensor):  # to (batch, 1, 1, rows x head width)
+            scale = scale.repeat_interleave(self.hidden // self.heads, 1)[:, None, None]
+        return q * scale
 
     def _flat(self, part: Tensor) -> Tensor:
         """(batch, columns, rows, heads, d) -> (batch, heads, columns, rows x d)."""
@@ -134,26 +140,22 @@ class TiedRowAttention(AxialAttention):
 
     def _chunked(self, x, scale, keys, need_weights, chunk):
         """The sum over rows in parts: no more than `chunk` tokens' projections exist at a time."""
-        columns, rows = x.shape[1:3]
-        step = max(1, chunk // columns)
-        parts = [slice(first, first + step) for first in range(0, rows, step)]
+        step = max(1, chunk // x.shape[1])
+        parts = x.split(step, 2)
+        scales = scale.split(step, 1) if isinstance(scale, Tensor) else [scale] * len(parts)
 
         def scores(part: Tensor, scale: float | Tensor) -> Tensor:
-            q, k, _ = (self._flat(p) for p in self._split(part))
-            return (q * (scale if isinstance(scale, float) else self._per_row(scale, part))) @ k.mT
+            q, k = (self._flat(p) for p in self._split(part, 0, 2))
+            return self._scaled(q, scale) @ k.mT
 
         def values(part: Tensor, weights: Tensor) -> Tensor:
-            v = self._flat(self._split(part)[2])
-            return self.out(self._unflat(weights @ v, part.shape[2]))
+            (v,) = self._split(part, 2)
+            return self.out(self._unflat(weights @ self._flat(v), part.shape[2]))
 
-        total = None
-        for part in parts:
-            factor = scale if isinstance(scale, float) else scale[:, part]
-            more = recomputed(scores, x[:, :, part], factor)
-            total = more if total is None else total + more
+        total = reduce(torch.add, map(recomputed, repeat(scores), parts, scales))
         weights = _softmax(total, keys)
         dropped = self._drop(weights)
-        y = torch.cat([recomputed(values, x[:, :, part], dropped) for part in parts], 2)
+        y = torch.cat([recomputed(values, part, dropped) for part in parts], 2)
         return y, weights if need_weights else None
 
     def _untied(self, x, mask, need_weights, chunk):

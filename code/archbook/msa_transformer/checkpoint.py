@@ -36,7 +36,8 @@ def load_esm_msa1b(path: str | Path, regression_path: str | Path | None = None) 
             f"wanted lm_head.weight to be embed_tokens.weight in {path}, given another"
         )
     row_positions = weights.pop("msa_position_embedding", None)
-    scalar = row_positions is None or row_positions.shape[-1] == 1
+    if row_positions is not None and row_positions.shape[-1] == 1:
+        row_positions = None
     columns = weights.pop("embed_positions.weight")[2:]  # the first two rows stand for padding
     model = MSATransformer(
         vocab_size=len(table),
@@ -44,15 +45,15 @@ def load_esm_msa1b(path: str | Path, regression_path: str | Path | None = None) 
         hidden=table.shape[1],
         heads=args["attention_heads"],
         ffn=args["ffn_embed_dim"],
-        max_rows=1024 if scalar else row_positions.shape[1],
+        max_rows=1024 if row_positions is None else row_positions.shape[1],
         max_columns=len(columns),
-        row_positions="none" if scalar else "learned",
+        row_positions="none" if row_positions is None else "learned",
         dropout=args["dropout"],
         attention_dropout=args["dropout"],  # theirs is ignored: the maps get this one
         activation_dropout=args["activation_dropout"],
     )
     ours = {"column_positions": columns}
-    if not scalar:
+    if row_positions is not None:
         ours["row_positions"] = row_positions[0, :, 0]
     ours |= renamed(weights)
     if "contact_head.regression.weight" not in ours:
@@ -95,10 +96,11 @@ def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         for theirs, new in words.items():
             name = name.replace(theirs, new)
         if ".q_proj." in key:
-            others = [weights.get(key.replace("q_proj", part)) for part in ("k_proj", "v_proj")]
-            if any(part is None for part in others):
+            all_three = [key.replace("q_proj", part) for part in ("q_proj", "k_proj", "v_proj")]
+            if not weights.keys() >= set(all_three):
                 continue  # it will be found missing
-            name, value = name.replace("q_proj", "qkv"), torch.cat([value, *others])
+            name = name.replace("q_proj", "qkv")
+            value = torch.cat([weights[part] for part in all_three])
         ours[name] = value
     return ours
 

@@ -20,7 +20,7 @@ class AlignmentMask:
     rows: Bool[Tensor, "batch rows"]
     columns: Bool[Tensor, "batch columns"]
 
-    def __init__(self, mask: Tensor, shape: tuple[int, int, int], device: torch.device):
+    def __init__(self, mask: Tensor, shape: tuple[int, ...], device: torch.device):
         require_mask("mask", mask, shape, device)
         self.rows, self.columns = mask.any(2), mask.any(1)
         block = self.rows[:, :, None] & self.columns[:, None]

@@ -1,6 +1,7 @@
 """The MSA Transformer: an alignment in, letters, attention maps and contacts out."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -213,16 +214,15 @@ class MSATransformer(nn.Module):
         block = self.check(tokens, mask)
         need_row = need_attention or return_contacts
         x, rows, columns = self._run(tokens, block, need_row, need_attention, chunk)
-        maps = torch.stack(rows, 1) if rows else None
         contacts = None
         if return_contacts:
             first = int(self.start_token)
             real = None if block is None else block.columns[:, first:]
-            contacts = self.contact_head(maps[..., first:, first:], real)
+            contacts = self.contact_head(torch.stack(rows, 1)[..., first:, first:], real)
         return MSAOutput(
             logits=self.letter_head(x, self.letters.weight).transpose(1, 2),
             contacts=contacts,
-            row_attentions=maps if need_attention else None,
+            row_attentions=torch.stack(rows, 1) if need_attention else None,
             column_attentions=torch.stack(columns, 1) if columns else None,
         )
 
@@ -290,7 +290,7 @@ class MSATransformer(nn.Module):
         if mask is not None:
             x = x * (mask.columns[:, :, None, None] & mask.rows[:, None, :, None])
         row_maps, column_maps = [], []
-        for block in self.blocks:
+        for block in cast(list[AxialBlock], self.blocks):
             x, row, column = block.attend(x, mask, need_row, need_column, chunk)
             if need_row:
                 row_maps.append(row)
