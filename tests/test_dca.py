@@ -11,12 +11,13 @@ What turns red when the code is broken (each was tried on a copy):
 - sums for means, means of the diagonal in DCA: test_apc_equals_a_slow_loop
 - a factor of two in the penalty or its gradient, blocks i = i fitted, weights ignored:
   test_the_loss_equals_a_slow_loop, test_the_gradients_are_those_of_autograd
-- J read the wrong way round, fields not moved back: test_two_columns_are_fitted_exactly,
+- estimates averaged without turning one, fields not moved back:
+  test_two_columns_are_fitted_exactly,
   test_the_fit_is_the_minimum_that_a_plain_optimiser_finds
 - one triangle only, ties the other way, missing pairs forgiven, invalid contacts counted:
   test_both_triangles_of_the_scores_count, test_pairs_are_ranked_by_score,
   test_precision_is_the_share_of_contacts_among_the_first
-- another default penalty: test_the_fit_is_the_minimum_that_a_plain_optimiser_finds
+- another default penalty: test_without_a_penalty_for_couplings_it_is_the_published_one
 """
 
 import itertools
@@ -365,8 +366,7 @@ def test_the_fit_is_the_minimum_that_a_plain_optimiser_finds():
         return loss
 
     optimiser.step(closure)
-    # 0.01 * (3 - 1) * (3 - 1) / 2 = 0.02 without being told
-    fit = fit_pseudo_likelihood(alignment, 3, tolerance=1e-7, dtype=torch.float64)
+    fit = fit_pseudo_likelihood(alignment, 3, coupling_l2=0.02, tolerance=1e-7, dtype=torch.float64)
     wanted = J.detach().permute(0, 2, 1, 3)  # (j, i, b, a)
     wanted = (wanted + wanted.permute(1, 0, 3, 2)) / 2
     torch.testing.assert_close(fit.fields, h.detach(), atol=2e-3, rtol=0)
@@ -392,6 +392,15 @@ def test_a_closer_fit_takes_more_work_and_hardly_changes_the_scores():
     assert close.evaluations > rough.evaluations
     one, two = contact_scores(close.couplings), contact_scores(rough.couplings)
     assert torch.corrcoef(torch.stack([one.flatten(), two.flatten()]))[0, 1] > 0.98
+
+
+def test_without_a_penalty_for_couplings_it_is_the_published_one():
+    alignment = known_families().sequences[0]
+    default, told = (
+        fit_pseudo_likelihood(alignment, 6, coupling_l2=l2).couplings
+        for l2 in (None, 0.01 * (24 - 1) * (6 - 1) / 2)
+    )
+    assert torch.equal(default, told)
 
 
 def test_a_stronger_penalty_gives_smaller_couplings():

@@ -287,8 +287,6 @@ class MSATransformer(nn.Module):
             else:
                 x = x + self.row_positions[:rows]
         x = self.drop(self.norm_before(x))
-        if mask is not None:
-            x = x * (mask.columns[:, :, None, None] & mask.rows[:, None, :, None])
         row_maps, column_maps = [], []
         for block in cast(list[AxialBlock], self.blocks):
             x, row, column = block.attend(x, mask, need_row, need_column, chunk)
