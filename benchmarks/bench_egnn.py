@@ -447,20 +447,12 @@ def row(table: Table, size: Size, backward: bool, plan: Plan, part: str, device:
 
 def measure(part: str, plan: Plan, device: str) -> list[dict]:
     """All tables of one part."""
-    tables = []
-    for name, table in PARTS[part].items():
-        print(table.title)
-        rows = [
-            row(table, size, backward, plan, part, device)
-            for size in plan.sizes[part]
-            for backward in ((True, False) if table.forward else (True,))
-        ]
-        made = {"name": name, "title": table.title, "baseline": table.names[0], "rows": rows}
-        if part == "size":
-            made["exponents"] = {name: growth(name, rows) for name in table.names}
-            print(made["exponents"])
-        tables.append(made | {"peers": installed()})
-    return tables
+
+    def one(table: Table, size: Size, backward: bool) -> dict:
+        return row(table, size, backward, plan, part, device)
+
+    growths = growth if part == "size" else None
+    return running.bench_tables(PARTS[part], plan.sizes[part], one, installed(), growths)
 
 
 def growth(name: str, rows: list[dict]) -> dict | None:

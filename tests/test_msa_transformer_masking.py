@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from slow_msa_transformer import FIRST_LETTER, GAP, PADDING, START, slow_subsample
 from torch import Tensor
 
-from archbook.msa_transformer import Masked, diversity_subsample, mask_tokens
+from archbook.data import alphabet
+from archbook.msa_transformer import Masked, diversity_subsample, mask_tokens, masking
 
 MASK, RESIDUES = 32, range(4, 24)
 ROWS, COLUMNS = 300, 200
@@ -213,3 +214,13 @@ def test_the_alignment_is_not_modified():
     before = NUMBERED.clone()
     diversity_subsample(NUMBERED, 5)
     assert torch.equal(NUMBERED, before)
+
+
+def test_the_model_and_the_alphabet_agree_on_the_tokens():
+    assert (masking.START, masking.PADDING, masking.MASK) == (
+        alphabet.START,
+        alphabet.PADDING,
+        alphabet.MASK,
+    )
+    first, end = masking.RESIDUES
+    assert (first, end - first) == (alphabet.FIRST_LETTER, alphabet.RESIDUES)

@@ -175,18 +175,19 @@ def summary(name: str, found: Tensor) -> dict[str, float]:
 
 def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
     read, valid, test = (families(config, part) for part in ("read", "valid", "test"))
-    control = min(CONTROL_DEPTH, test.sequences.shape[1])
 
     def seen(part: PottsFamilies, depth: int, tokens: Tensor | None = None) -> Tensor:
         tokens = part.tokens() if tokens is None else tokens
         return features(model, tokens[:, :depth].to(run.device))
 
-    by_head = seen(valid, control).permute(3, 0, 1, 2)
+    by_head = seen(valid, CONTROL_DEPTH).permute(3, 0, 1, 2)
     score = [precision(scores, valid.contacts, config).mean().item() for scores in by_head]
     head = int(torch.tensor(score).argmax())
     regression = ContactHead(len(score))
     apart = torch.ones(config.columns, config.columns).triu(SEPARATION).bool()
-    regression.fit(seen(read, control)[:, apart].flatten(0, 1), read.contacts[:, apart].flatten())
+    regression.fit(
+        seen(read, CONTROL_DEPTH)[:, apart].flatten(0, 1), read.contacts[:, apart].flatten()
+    )
 
     @torch.no_grad()
     def scores(of: Tensor) -> dict[str, Tensor]:
@@ -209,7 +210,7 @@ def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
     }
     for name, (tokens, moved) in controls.items():
         contacts = test.contacts if moved is None else test.contacts[:, moved][:, :, moved]
-        for reader, values in scores(seen(test, control, tokens)).items():
+        for reader, values in scores(seen(test, CONTROL_DEPTH, tokens)).items():
             found = precision(values, contacts, config, moved)
             metrics |= summary(f"{reader}_{name}", found)
     return metrics

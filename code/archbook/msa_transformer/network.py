@@ -17,9 +17,9 @@ from archbook.checks import (
 from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention, recomputed
 from archbook.msa_transformer.contacts import ContactHead
 from archbook.msa_transformer.mask import PLACE, AlignmentMask, require_nowhere
+from archbook.msa_transformer.masking import PADDING, START
 
 ROW_POSITIONS = ("learned", "query", "none")
-START, PADDING, MASK = 0, 1, 32  # ids of fair-esm's alphabet
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class MSATransformer(nn.Module):
     is the query. row_positions: "learned" is the published model's, one vector a row; "query" marks
     row 0 alone, so that the other rows may be permuted; "none" is blind to their order.
     start_token: every row begins with one; contacts leave its column out. tie: see
-    `TiedRowAttention`. checkpoint chunks: see `forward`.
+    `TiedRowAttention`.
     """
 
     def __init__(

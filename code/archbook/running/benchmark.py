@@ -61,6 +61,32 @@ def bench_row(size: dict, backward: bool, candidates: dict, **more: Any) -> dict
     return {"size": size, "pass": kind, "candidates": candidates, **more}
 
 
+def bench_tables(
+    tables: Mapping[str, Any],
+    sizes: Sequence[dict],
+    row: Callable[[Any, dict, bool], dict],
+    peers: dict[str, str],
+    growth: Callable[[str, list[dict]], dict | None] | None = None,
+) -> list[dict]:
+    """Every table of a part, a row for each size and pass.
+
+    A table has a title, the names of its candidates, the baseline first, and `forward`: whether
+    that pass is measured alone, too. row(table, size, backward) measures; growth(name, rows) gives
+    a candidate's exponents.
+    """
+    made = []
+    for name, table in tables.items():
+        print(table.title)
+        passes = (True, False) if table.forward else (True,)
+        rows = [row(table, size, backward) for size in sizes for backward in passes]
+        one = {"name": name, "title": table.title, "baseline": table.names[0], "rows": rows}
+        if growth is not None:
+            one["exponents"] = {candidate: growth(candidate, rows) for candidate in table.names}
+            print(one["exponents"])
+        made.append(one | {"peers": peers})
+    return made
+
+
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The power p of the fit values ~ sizes^p."""
     return round(float(np.polyfit(np.log(sizes), np.log(values), 1)[0]), 3)
