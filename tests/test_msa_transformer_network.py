@@ -125,6 +125,14 @@ def test_logits_come_from_the_last_hidden_states():
     assert largest(net.letter_logits(x[chosen]), net(tokens).logits[chosen]) < 1e-12
 
 
+def test_row_maps_alone_are_those_of_the_whole_pass():
+    net, tokens = network_of(), padded([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
+    alone = net.row_attentions(tokens)
+    assert largest(alone, net(tokens, **ALL).row_attentions) < 1e-12
+    with pytest.raises(ValueError, match="wanted tokens in"):
+        net.row_attentions(tokens.masked_fill(tokens == 1, 33))
+
+
 def test_the_published_size_has_the_published_number_of_parameters():
     """Ours has no two rows of column positions for padding."""
     with torch.device("meta"):

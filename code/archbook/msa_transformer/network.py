@@ -235,6 +235,14 @@ class MSATransformer(nn.Module):
         """The last hidden states alone."""
         return self._run(tokens, self.check(tokens, mask), False, False, chunk)[0].transpose(1, 2)
 
+    def row_attentions(
+        self,
+        tokens: Int64[Tensor, "batch rows columns"],
+        mask: Bool[Tensor, "batch rows columns"] | None = None,
+    ) -> Float[Tensor, "batch layers heads columns columns"]:
+        """The row maps alone, which contacts are read from; column maps may be far larger."""
+        return torch.stack(self._run(tokens, self.check(tokens, mask), True, False, None)[1], 1)
+
     def letter_logits(self, x: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens vocab"]:
         """Logits of some hidden states, such as those at masked places only."""
         return self.letter_head(x, self.letters.weight)
