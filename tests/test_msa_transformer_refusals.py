@@ -271,6 +271,7 @@ SHAPE = r"x must have shape \(batch, rows, columns, 6\), got "
         (X.double(), TypeError, "x must be torch.float32 like the weights, got torch.float64"),
         (X.long(), TypeError, "x must be torch.float32 like the weights, got torch.int64"),
         (X.to("meta"), ValueError, "x must be on cpu like the weights, got a tensor on meta"),
+        (X / 0, ValueError, "x must be finite, got 144 NaN or infinite of 144"),
     ],
 )
 def test_every_layer_refuses_the_states(model, x, error, message):

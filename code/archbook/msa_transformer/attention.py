@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
-from archbook.checks import require_choice, require_input, require_positive_int
+from archbook.checks import (
+    require_choice,
+    require_finite,
+    require_input,
+    require_positive_int,
+)
 from archbook.msa_transformer.mask import AlignmentMask
 
 TIES = ("sqrt", "mean", "none")
@@ -50,6 +55,7 @@ class AxialAttention(nn.Module):
         does all at once. What comes out at padding is finite and means nothing.
         """
         require_input("x", x, ("batch", "rows", "columns", self.hidden), self.out.weight)
+        require_finite("x", x)
         if chunk is not None:
             require_positive_int("chunk", chunk)
         block = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)

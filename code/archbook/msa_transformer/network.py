@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from archbook.checks import (
     require_choice,
+    require_finite,
     require_input,
     require_positive_int,
     require_tensor,
@@ -80,6 +81,7 @@ class AxialBlock(nn.Module):
         """(X', row map, column map); arguments as in `AxialAttention.forward`."""
         hidden = self.row.hidden
         require_input("x", x, ("batch", "rows", "columns", hidden), self.row.out.weight)
+        require_finite("x", x)
         if chunk is not None:
             require_positive_int("chunk", chunk)
         block = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
