@@ -6,6 +6,7 @@ What turns red when the code is broken (each was tried on a copy):
 - the background taken over padding: test_padded_columns_are_cut_off_before_the_background
 - sigmoid without the bias: test_the_head_is_a_logistic_regression_on_the_features
 - a penalty on the bias: test_the_bias_is_not_penalised
+- features not in units of their deviation: test_the_scale_of_a_feature_does_not_matter
 - a step too long, the threshold forgotten, the mean for the sum of losses:
   test_a_fit_meets_the_conditions_of_the_optimum
 """
@@ -140,12 +141,12 @@ def fitted(features: Tensor, contacts: Tensor, **settings) -> ContactHead:
 def optimality_gap(head: ContactHead, features: Tensor, contacts: Tensor, penalty: float) -> float:
     """How far the conditions of the optimum are missed, a share of the penalty.
 
-    With r = sigmoid(A w + b) - y: sum r = 0; A_h^T r = -penalty sign(w_h), or within +-penalty
-    where w_h = 0.
+    With r = sigmoid(A w + b) - y and A in units of its columns' deviations: sum r = 0;
+    A_h^T r = -penalty sign(w_h), or within +-penalty where w_h = 0.
     """
     w, b = head.regression.weight[0], head.regression.bias
     r = (features @ w + b).sigmoid() - contacts.double()
-    slope = features.T @ r
+    slope = (features / features.std(0, correction=0)).T @ r
     gaps = torch.where(w == 0, (slope.abs() - penalty).clamp(min=0), slope + penalty * w.sign())
     return float(torch.cat([gaps, r.sum()[None]]).detach().abs().max()) / penalty
 
@@ -167,6 +168,21 @@ def test_a_fit_on_attention_maps_meets_the_conditions_of_the_optimum():
     contacts = features[:, 3] + 0.02 * normal(600, seed=2) > 0.06
     head = fitted(features, contacts, penalty=0.3, steps=20000)
     assert optimality_gap(head, features, contacts, 0.3) < 1e-3
+
+
+def test_the_scale_of_a_feature_does_not_matter():
+    features, contacts = planted(800, SPARSE, -1.0)
+    scale = torch.tensor([1e-4, 1.0, 30.0, 1.0, 1e3, 0.1, 1.0, 7.0]).double()
+    plain, scaled = (fitted(A, contacts).regression for A in (features, features * scale))
+    assert largest(scaled.weight[0] * scale, plain.weight[0]) < 1e-4
+    assert largest(scaled.bias, plain.bias) < 1e-4
+    assert (plain.weight != 0).any()
+
+
+def test_a_feature_that_never_changes_gets_no_weight():
+    features, contacts = planted(800, SPARSE, -1.0)
+    features[:, 1] = 0.0
+    assert fitted(features, contacts).regression.weight[0, 1] == 0
 
 
 def test_the_conditions_notice_another_point():

@@ -50,17 +50,17 @@ PICTURE = "PF00013"  # an unseen family of 63 columns: its map is kept
 @dataclass(frozen=True)
 class Config:
     model: str = "msa"  # msa, single (one row at a time), untrained; or a per-family method
-    steps: int = 20_000  # of training
+    steps: int = 12_000  # of training
     batch: int = 2  # alignments a step
     least_rows: int = 8  # a step shows between so many rows and most_rows, evenly in the logarithm
-    most_rows: int = 48
+    most_rows: int = 32
     columns: int = 64  # of a stretch shown in training
     learning_rate: float = 2e-3  # of AdamW at its peak; warmed up, then down a cosine
     layers: int = 4  # blocks
     hidden: int = 64  # width
     heads: int = 16  # a block
     mask_rate: float = 0.15  # share of letters to predict
-    dropout: float = 0.1  # everywhere
+    dropout: float = 0.1  # everywhere but on the maps
     looks: int = 24  # batches of a look at the validation loss
     families: int = 24  # to train on, at most
     tested: int = 16  # of each kind, at most
@@ -141,7 +141,7 @@ def network(config: Config) -> MSATransformer:
         column_positions=config.model == "single",
         start_token=False,
         dropout=config.dropout,
-        attention_dropout=config.dropout,
+        attention_dropout=0.0,
         activation_dropout=config.dropout,
     )
 
@@ -233,7 +233,7 @@ def counted(one: Family, separation: int) -> Tensor:
 
 
 class Reader:
-    """Scores of a network's row maps: features over their deviation, then the regression."""
+    """Scores of a network's row maps: the regression on their features."""
 
     def __init__(self, model: MSATransformer, config: Config, device: torch.device):
         self.model, self.single, self.device = model, config.model == "single", device
@@ -245,9 +245,8 @@ class Reader:
                 seen.append(self.features(shown_at(one, min(depth, config.deepest)))[pairs])
                 contacts.append(one.contacts[pairs])
         features = torch.cat(seen)
-        self.scale = features.std(0) + 1e-12
         self.head = ContactHead(features.shape[1])
-        self.head.fit(features / self.scale, torch.cat(contacts))
+        self.head.fit(features, torch.cat(contacts))
 
     @torch.no_grad()
     def features(self, tokens: Tensor) -> Tensor:
@@ -257,7 +256,7 @@ class Reader:
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> Tensor:
-        return self.head.regression(self.features(tokens) / self.scale)[..., 0]
+        return self.head.regression(self.features(tokens))[..., 0]
 
 
 def precisions(score, config: Config, depth: int, choice: str = "") -> dict[str, list[float]]:
@@ -308,7 +307,7 @@ def ceilings(config: Config) -> dict:
 def picture(reader: Reader, config: Config) -> dict:
     """One unseen family: its scores, and the head of the largest weight before and after APC."""
     tokens = shown_at(family(PICTURE), min(64, config.deepest))
-    weight = reader.head.regression.weight[0].detach() / reader.scale
+    weight = reader.head.regression.weight[0].detach()
     size = reader.features(tokens).flatten(0, 1).std(0)
     head = int((weight * size).argmax())
     with torch.no_grad():
