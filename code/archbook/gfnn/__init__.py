@@ -1,0 +1,22 @@
+"""Grid-functioned neural networks (Dehesa, Vidler, Padget and Lutteroth 2021)."""
+
+from archbook.gfnn.baselines import (
+    MLP,
+    FourierMLP,
+    ModeAdaptiveNetwork,
+    PhaseFunctionedNetwork,
+)
+from archbook.gfnn.network import GridFunctionedNetwork, GridLinear
+from archbook.gfnn.weights import axis_weights, catmull_rom, grid_weights
+
+__all__ = [
+    "MLP",
+    "FourierMLP",
+    "GridFunctionedNetwork",
+    "GridLinear",
+    "ModeAdaptiveNetwork",
+    "PhaseFunctionedNetwork",
+    "axis_weights",
+    "catmull_rom",
+    "grid_weights",
+]

@@ -1,0 +1,174 @@
+"""Networks whose weights are a smooth function of a place on a grid."""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from archbook.checks import require_choice, require_finite, require_input, require_positive_int
+from archbook.gfnn.orders import Mixing, mixing
+from archbook.gfnn.weights import Grid
+
+ACTIVATIONS = {  # the ReLU is here to show what it breaks: a network with it is not C1 in g
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "softplus": F.softplus,
+    "tanh": torch.tanh,
+}
+INITS = ("independent", "tied")
+
+
+class ExpertLinear(nn.Module):
+    """The parameters of one layer of all experts: W (experts, out, in), b (experts, out).
+
+    init: every expert is drawn by itself ("independent"), or all are copies of one draw ("tied");
+    Glorot's uniform weights, zero biases.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, experts: int, init: str = "independent"
+    ):
+        super().__init__()
+        require_positive_int("in_features", in_features)
+        require_positive_int("out_features", out_features)
+        require_positive_int("experts", experts)
+        require_choice("init", init, INITS)
+        self.init = init
+        self.W = nn.Parameter(torch.empty(experts, out_features, in_features))
+        self.b = nn.Parameter(torch.empty(experts, out_features))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        experts, out_features, in_features = self.W.shape
+        bound = math.sqrt(6 / (in_features + out_features))
+        drawn = torch.empty_like(self.W[:1] if self.init == "tied" else self.W)
+        with torch.no_grad():
+            self.W.copy_(drawn.uniform_(-bound, bound))
+            self.b.zero_()
+
+    def extra_repr(self) -> str:
+        experts, out_features, in_features = self.W.shape
+        return f"in_features={in_features}, out_features={out_features}, experts={experts}"
+
+
+class GridLinear(ExpertLinear):
+    """A linear layer that varies with g: y = sum_k omega_k(g) (W_k x + b_k).
+
+    omega_k(g): see `grid_weights`, with its `cyclic` and `edges`. Experts are numbered with the
+    last axis of the grid running fastest. Stores prod N_d (in + 1) out numbers.
+    Errors: ValueError or TypeError for a wrong shape, dtype, device or size, for NaN.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        grid_shape: Sequence[int],
+        cyclic: Sequence[bool] | None = None,
+        edges: str = "clamp",
+        init: str = "independent",
+    ):
+        grid = Grid(grid_shape, cyclic, edges)
+        super().__init__(in_features, out_features, grid.experts, init)
+        self.grid = grid
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch in"],
+        g: Float[Tensor, "batch grid_dims"],
+        order: str = "auto",
+    ) -> Float[Tensor, "batch out"]:
+        """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
+        return _mixing([self], x, g, order)(self.W, self.b, x)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, grid_shape={self.grid.shape}, cyclic={self.grid.cyclic}"
+
+
+class GridFunctionedNetwork(nn.Module):
+    """A network whose parameters are blended of a grid of experts, for every sample anew.
+
+    W^l(g) = sum_k omega_k(g) W_k^l, b^l(g) likewise; h^0 = x, h^l = act(W^l(g) h^(l-1) + b^l(g)),
+    the last layer without act. Whether g is a part of x too is the caller's choice.
+
+    hidden: the widths of the hidden layers; one int stands for two such layers, as in PFNN and
+    MANN. grid_shape: nodes of each axis of g; cyclic, edges: see `axis_weights`. init: "tied"
+    begins with one network everywhere on the grid, "independent" with a different one at each node;
+    a node in whose neighbourhood no sample lies keeps it. Stores prod N_d times what one expert
+    does; a sample costs 4^D experts, whatever N_d.
+
+    C1 in g inside the grid and over the seam of a cyclic axis, with any activation but "relu"; not
+    C2. A coordinate outside [0, 1] of a non-cyclic axis is clamped.
+    Errors: ValueError or TypeError for a wrong shape, dtype, device or size, for NaN.
+    Deviates from the paper: activation, ends of an axis and init are our choice, since the paper's
+    are not known to us.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int | Sequence[int],
+        out_features: int,
+        grid_shape: Sequence[int],
+        cyclic: Sequence[bool] | None = None,
+        edges: str = "clamp",
+        activation: str = "elu",
+        init: str = "independent",
+    ):
+        super().__init__()
+        require_choice("activation", activation, tuple(ACTIVATIONS))
+        self.activation = activation
+        self.layers = nn.ModuleList(
+            GridLinear(inputs, outputs, grid_shape, cyclic, edges, init)
+            for inputs, outputs in layer_sizes(in_features, hidden, out_features)
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch in"],
+        g: Float[Tensor, "batch grid_dims"],
+        order: str = "auto",
+    ) -> Float[Tensor, "batch out"]:
+        """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
+        layers = cast(Sequence[GridLinear], self.layers)
+        return run_layers(layers, _mixing(layers, x, g, order), x, self.activation)
+
+    def extra_repr(self) -> str:
+        return f"activation={self.activation!r}"
+
+
+def layer_sizes(
+    in_features: int, hidden: int | Sequence[int], out_features: int
+) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every layer; an int `hidden` stands for two hidden layers."""
+    widths = (hidden, hidden) if isinstance(hidden, int) else tuple(hidden)
+    for width in widths:
+        require_positive_int("hidden", width)
+    sizes = (in_features, *widths, out_features)
+    return list(zip(sizes, sizes[1:], strict=False))
+
+
+def run_layers(
+    layers: Sequence[ExpertLinear], mix: Mixing, x: Tensor, activation: str
+) -> Float[Tensor, "batch out"]:
+    """The network of these layers with one rule of mixing their experts."""
+    act, last = ACTIVATIONS[activation], layers[-1]
+    for layer in layers[:-1]:
+        x = act(mix(layer.W, layer.b, x))
+    return mix(last.W, last.b, x)
+
+
+def _mixing(layers: Sequence[GridLinear], x: Tensor, g: Tensor, order: str) -> Mixing:
+    """One order for all layers, on inputs that fit the first of them."""
+    first = layers[0]
+    require_input("x", x, ("batch", first.W.shape[2]), first.W)
+    require_input("g", g, (len(x), first.grid.dims), first.W)
+    require_finite("x", x)
+    require_finite("g", g)
+    multiply_adds = sum(layer.W[0].numel() for layer in layers) / len(layers)
+    return mixing(first.grid, g, order, multiply_adds)
