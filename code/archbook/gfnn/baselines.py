@@ -143,8 +143,6 @@ class ModeAdaptiveNetwork(nn.Module):
 
     def omega(self, z: Float[Tensor, "batch gate"]) -> Float[Tensor, "batch experts"]:
         """The weights of the experts: positive, sum 1."""
-        require_input("z", z, ("batch", self.gate.in_features), next(self.parameters()))
-        require_finite("z", z)
         return self.gate(z).softmax(-1)
 
     def forward(
@@ -155,4 +153,5 @@ class ModeAdaptiveNetwork(nn.Module):
         require_input("x", x, ("batch", weight.shape[2]), weight)
         require_input("z", z, (len(x), self.gate.in_features), weight)
         require_finite("x", x)
+        require_finite("z", z)
         return run_layers(layers, partial(dense, self.omega(z)), x, self.activation)

@@ -87,7 +87,8 @@ class GridLinear(ExpertLinear):
         return _mixing([self], x, g, order)(self.W, self.b, x)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, grid_shape={self.grid.shape}, cyclic={self.grid.cyclic}"
+        grid = f"grid_shape={self.grid.shape}, cyclic={self.grid.cyclic}"
+        return f"{super().extra_repr()}, {grid}, edges={self.grid.edges!r}"
 
 
 class GridFunctionedNetwork(nn.Module):
@@ -146,7 +147,7 @@ def layer_sizes(
     in_features: int, hidden: int | Sequence[int], out_features: int
 ) -> list[tuple[int, int]]:
     """(inputs, outputs) of every layer; an int `hidden` stands for two hidden layers."""
-    widths = (hidden, hidden) if isinstance(hidden, int) else tuple(hidden)
+    widths = tuple(hidden) if isinstance(hidden, Sequence) else (hidden, hidden)
     for width in widths:
         require_positive_int("hidden", width)
     sizes = (in_features, *widths, out_features)
