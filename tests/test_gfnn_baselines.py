@@ -72,12 +72,10 @@ def test_the_mlp_equals_its_equations(activation, act):
 def test_the_fourier_network_equals_its_equations():
     net, x = drawn(FourierMLP(3, (5, 4), 2, frequencies=6, scale=2.0)), normal(9, 3)
     rows = [
-        torch.tensor(
-            [wave(2 * math.pi * float(b @ row)) for wave in (math.cos, math.sin) for b in net.B]
-        )
+        [wave(2 * math.pi * float(b @ row)) for wave in (math.cos, math.sin) for b in net.B]
         for row in x
     ]
-    close(net(x), slow_mlp(net.mlp, torch.stack(rows).double()))
+    close(net(x), slow_mlp(net.mlp, torch.tensor(rows, dtype=torch.float64)))
 
 
 @pytest.mark.shapes
