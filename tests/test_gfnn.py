@@ -396,7 +396,7 @@ def test_independent_experts_differ_and_tied_ones_are_one_network():
             bound = math.sqrt(6 / (W.shape[1] + W.shape[2]))
             assert (b == 0).all()
             assert 0.9 * bound < W.abs().max() <= bound
-            assert abs(float(W.mean())) < 0.2 * bound
+            assert W.mean().abs() < 0.2 * bound
             assert bool((W == W[:1]).all()) is same
             assert same or (W[1:] != W[:1]).all()
 

@@ -112,7 +112,7 @@ def test_the_gate_replaced_by_a_grid_makes_the_grid_functioned_network():
         mine.load_state_dict(theirs.state_dict())
     x, g = normal(9, 3), torch.rand(9, 2).double()
     omega = grid_weights(g, shape).flatten(1)
-    close(grid(x, g), run_layers(mann.layers, partial(dense, omega), x, "elu"))
+    close(grid(x, g), run_layers(list(mann.layers), partial(dense, omega), x, "elu"))
 
 
 # ---- laws ----

@@ -148,7 +148,7 @@ class ModeAdaptiveNetwork(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch in"], z: Float[Tensor, "batch gate"]
     ) -> Float[Tensor, "batch out"]:
-        layers = cast(Sequence[ExpertLinear], self.layers)
+        layers = cast(list[ExpertLinear], list(self.layers))
         weight = layers[0].W
         require_input("x", x, ("batch", weight.shape[2]), weight)
         require_input("z", z, (len(x), self.gate.in_features), weight)

@@ -136,7 +136,7 @@ class GridFunctionedNetwork(nn.Module):
         order: str = "auto",
     ) -> Float[Tensor, "batch out"]:
         """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
-        layers = cast(Sequence[GridLinear], self.layers)
+        layers = cast(list[GridLinear], list(self.layers))
         return run_layers(layers, _mixing(layers, x, g, order), x, self.activation)
 
     def extra_repr(self) -> str:

@@ -20,7 +20,8 @@ def catmull_rom(m: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
     convex mixture: absolute weights sum to up to 1.25.
     """
     _require_floating("m", m)
-    m2, m3 = m**2, m**3
+    m2 = m * m
+    m3 = m2 * m
     return torch.stack(
         [
             -m3 / 2 + m2 - m / 2,
