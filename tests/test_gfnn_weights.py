@@ -53,8 +53,8 @@ def spline_error(nodes: int, cyclic: bool, edges: str) -> float:
 
 def ramp_error(u: Tensor, nodes: int, edges: str) -> float:
     """In steps between two nodes: how far the interpolated node number is from the place."""
-    node = torch.arange(nodes, **float64)
-    return float((axis_weights(u, nodes, False, edges) @ node - u * (nodes - 1)).abs().max())
+    node = 1 + torch.arange(nodes, **float64)  # at 0 the weight of the first would not count
+    return float((axis_weights(u, nodes, False, edges) @ node - u * (nodes - 1) - 1).abs().max())
 
 
 def keys(m: Tensor, a: float) -> Tensor:
