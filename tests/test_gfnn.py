@@ -87,23 +87,23 @@ def hermite(y: Tensor, u: Tensor, cyclic: bool, edges: str) -> Tensor:
     return value + t * (1 - t) ** 2 * slope_0 - t**2 * (1 - t) * slope_1
 
 
-def parameters_at(layer: GridLinear, g: Tensor) -> tuple[Tensor, Tensor]:
+def parameters_at(layer: GridLinear, g: Tensor, grid: str) -> tuple[Tensor, Tensor]:
     """W(g) and b(g) of one sample: a spline along the first axis, then along the next."""
-    blended = []
+    (shape, cyclic, edges), blended = GRIDS[grid], []
     for stored in (layer.W, layer.b):
-        value = stored.unflatten(0, layer.grid.shape)
-        for u, cyclic in zip(g, layer.grid.cyclic, strict=True):
-            value = hermite(value, u, cyclic, layer.grid.edges)
+        value = stored.unflatten(0, shape)
+        for u, wraps in zip(g, cyclic, strict=True):
+            value = hermite(value, u, wraps, edges)
         blended.append(value)
     return blended[0], blended[1]
 
 
-def slow_outputs(net: GridFunctionedNetwork, x: Tensor, g: Tensor) -> Tensor:
+def slow_outputs(net: GridFunctionedNetwork, x: Tensor, g: Tensor, grid: str) -> Tensor:
     """The equations, one sample and one layer at a time; ELU."""
     rows = []
     for h, place in zip(x, g, strict=True):
         for number, layer in enumerate(net.layers, start=1):
-            W, b = parameters_at(layer, place)
+            W, b = parameters_at(layer, place, grid)
             h = W @ h + b
             if number < len(net.layers):
                 h = torch.where(h > 0, h, torch.expm1(h))
@@ -126,7 +126,7 @@ def gradients(output: Tensor, module: nn.Module, *inputs: Tensor) -> list[Tensor
 def test_the_network_equals_a_spline_through_its_parameters(grid, order):
     net = network(grid)
     x, g = normal(9, 3).requires_grad_(), places(9, len(GRIDS[grid][0])).requires_grad_()
-    found, wanted = net(x, g, order), slow_outputs(net, x, g)
+    found, wanted = net(x, g, order), slow_outputs(net, x, g, grid)
     torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
     for f, w in zip(gradients(found, net, x, g), gradients(wanted, net, x, g), strict=True):
         torch.testing.assert_close(f, w, atol=1e-11, rtol=1e-11)
@@ -139,7 +139,7 @@ def test_a_layer_equals_a_spline_through_its_parameters(grid):
     layer = drawn(GridLinear(3, 2, shape, cyclic, edges))
     x, g = normal(9, 3), places(9, len(shape))
     wanted = torch.stack(
-        [W @ h + b for h, (W, b) in zip(x, (parameters_at(layer, p) for p in g), strict=True)]
+        [W @ h + b for h, (W, b) in zip(x, (parameters_at(layer, p, grid) for p in g), strict=True)]
     )
     torch.testing.assert_close(layer(x, g), wanted, atol=1e-12, rtol=0)
 

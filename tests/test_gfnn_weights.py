@@ -4,9 +4,10 @@ What turns red when the heart of the code is broken (each was tried on a copy):
 - a wrong coefficient, a = -0.75: test_an_axis_equals_scipys_hermite_spline
 - duplicates overwritten, a clamped node left out: test_the_weights_sum_to_one
 - linear ends that fold only once or the wrong way: test_linear_ends_keep_every_ramp
-- a cyclic axis with nodes - 1 cells, fmod in place of the remainder, no wrap of the index:
-  test_a_cyclic_axis_repeats_after_one_turn and test_an_axis_equals_scipys_hermite_spline
-- no clamp of u, or of the last cell: test_outside_a_non_cyclic_axis_the_end_is_read
+- a cyclic axis with nodes - 1 cells, a block that starts one node late:
+  test_an_axis_equals_scipys_hermite_spline
+- no clamp of u: test_outside_a_non_cyclic_axis_the_end_is_read
+- u = 1 in a cell of its own: test_the_slope_at_an_end_is_the_rules
 - axes in the wrong order: test_the_weights_of_a_grid_are_the_outer_product_of_its_axes
 - a position in bfloat16: test_a_half_precision_place_is_found_in_float32
 """
@@ -245,6 +246,15 @@ def test_the_slope_at_a_node_is_half_the_step_between_its_neighbours():
     y = torch.randn(6, **float64)
     _, slope = slope_of(line(6)[1:-1], y, False, "clamp")
     torch.testing.assert_close(slope, (y[2:] - y[:-2]) / 2 * 5)
+
+
+@pytest.mark.parametrize(("edges", "share"), [("clamp", 0.5), ("linear", 1.0)])
+@pytest.mark.parametrize("nodes", [2, 6])
+def test_the_slope_at_an_end_is_the_rules(nodes, edges, share):
+    y = torch.randn(nodes, **float64)
+    _, slope = slope_of(line(2), y, False, edges)
+    steps = torch.stack([y[1] - y[0], y[-1] - y[-2]])
+    torch.testing.assert_close(slope, share * steps * (nodes - 1))
 
 
 @every_axis

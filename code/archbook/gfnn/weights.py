@@ -147,11 +147,11 @@ def _block(u: Tensor, nodes: int, cyclic: bool, edges: str) -> tuple[Tensor, Ten
     if nodes == 1:
         return torch.zeros_like(u, dtype=torch.int64), torch.ones_like(u)[..., None]
     wide = u.to(torch.promote_types(u.dtype, torch.float32))  # bfloat16 has 8 bits for a place
-    s = (wide - wide.floor()) * nodes if cyclic else wide.clamp(0, 1) * (nodes - 1)
+    s = wide * nodes if cyclic else wide.clamp(0, 1) * (nodes - 1)
     floor = s.floor() if cyclic else s.floor().clamp(max=nodes - 2)  # at u = 1 the last cell ends
     c, i = catmull_rom(s - floor), floor.long()
     width, offsets = min(4, nodes), torch.arange(-1, 3, device=u.device)
-    if cyclic:  # rounding may give i = nodes: the remainder leads back to 0
+    if cyclic:  # the remainder, never negative, undoes any number of turns
         start = (i - 1) % nodes if nodes > 4 else torch.zeros_like(i)
         place = (i[..., None] + offsets - start[..., None]) % nodes
     else:
