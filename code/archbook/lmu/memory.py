@@ -1,7 +1,6 @@
 """A linear recurrence with fixed matrices, computed step by step or in parallel."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from archbook.checks import require_choice, require_finite, require_like, require_tensor
 from archbook.lmu.delay import impulse_response, legendre_delay_matrices
+from archbook.precision import without_autocast
 
 MODES = ("auto", "recurrent", "fft", "chunked")
 FFT_INPUTS = 8192  # batch x channels x time up to which the FFT won (benchmarks/bench_lmu.py)
@@ -87,7 +87,7 @@ class LinearMemory(nn.Module):
         if mode == "auto":
             mode = "fft" if state is None and batch * time * channels <= FFT_INPUTS else "chunked"
         form = {"recurrent": self._recurrent, "fft": self._fft, "chunked": self._chunked}[mode]
-        with _without_autocast(u):
+        with without_autocast(u):
             signals = u.transpose(1, 2).reshape(batch * channels, time)
             start = None if state is None else state.reshape(batch * channels, self.order)
             states = form(signals, start)  # (batch * channels, time, order)
@@ -104,7 +104,7 @@ class LinearMemory(nn.Module):
         """
         u, state = self._prepared(u, ("batch", "time", "channels"), state)
         batch, time, channels = u.shape
-        with _without_autocast(u):
+        with without_autocast(u):
             signals = u.transpose(1, 2).reshape(batch * channels, time)  # else: a product a signal
             final = signals @ self._table("reversed", time, self._reversed)
             final = final.reshape(batch, channels, self.order)
@@ -119,7 +119,7 @@ class LinearMemory(nn.Module):
     ) -> Float[Tensor, "batch channels order"]:
         """One step of Eq. 19: the new state already holds `u_t`."""
         u_t, state = self._prepared(u_t, ("batch", "channels"), state)
-        with _without_autocast(u_t):
+        with without_autocast(u_t):
             new = u_t[..., None] * self.B_bar
             if state is not None:
                 new = new + state @ self.A_bar.mT
@@ -208,11 +208,6 @@ class LinearMemory(nn.Module):
             value = value.float()
         require_like(name, value, "the memory", self.A_bar)
         return value
-
-
-def _without_autocast(u: Tensor) -> AbstractContextManager:
-    known = torch.amp.is_autocast_available(u.device.type)  # the meta device is not
-    return torch.autocast(u.device.type, enabled=False) if known else nullcontext()
 
 
 class LegendreMemory(LinearMemory):
