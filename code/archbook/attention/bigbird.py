@@ -1,0 +1,121 @@
+"""BigBird: attention between blocks: a window, some global blocks, some random ones."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+from torch.nn.functional import pad
+
+from archbook.attention.full import fused_attention
+from archbook.attention.interface import Attention
+from archbook.checks import require_like, require_positive_int, require_tensor
+
+
+class BigBirdAttention(Attention):
+    """Queries of block i read the keys of a few blocks: (window + global + random) of them.
+
+    The window is centred on block i (an odd number of blocks), the first `global_blocks` are read
+    by all and, unless causal, read all themselves. The random blocks, none of the others, are drawn
+    at construction for a sequence of `length` tokens and kept in a buffer; a shorter one drops
+    those that it does not have. Causal: the same blocks, intersected with positions j <= i.
+    Self-attention only: as many queries as keys.
+    O(keys (window + global + random) block head_dim) time and memory; the selected keys are copied,
+    a map of all pairs is never formed.
+    """
+
+    random: Tensor
+
+    def __init__(
+        self,
+        length: int,
+        block: int,
+        window: int = 3,
+        global_blocks: int = 1,
+        random_blocks: int = 1,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        require_positive_int("length", length)
+        require_positive_int("block", block)
+        require_positive_int("window", window)
+        if window % 2 == 0:
+            raise ValueError(f"wanted an odd window, centred on a block, given {window}")
+        for name, number in {"global": global_blocks, "random": random_blocks}.items():
+            if number != 0:
+                require_positive_int(f"{name}_blocks", number)
+        self.length, self.block = length, block
+        self.window, self.global_blocks = window, global_blocks
+        blocks = math.ceil(length / block)
+        self.register_buffer("random", self._drawn(blocks, random_blocks, generator))
+
+    def _drawn(
+        self, blocks: int, number: int, generator: torch.Generator | None
+    ) -> Int64[Tensor, "blocks random"]:
+        """For each block so many others, all different; -1 where there are no more."""
+        device = generator.device if generator else None
+        lot = torch.rand(blocks, blocks, generator=generator, device=device)
+        there = torch.arange(blocks, device=lot.device)
+        near = (there - there[:, None]).abs() <= self.window // 2
+        lot = lot.masked_fill(near | (there < self.global_blocks), -1)
+        best = lot.topk(min(number, blocks))
+        return best.indices.masked_fill(best.values < 0, -1)
+
+    def check_home(self, q):
+        super().check_home(q)
+        require_like("q", q, "the random blocks", self.random.new_empty(0, dtype=q.dtype))
+
+    def checked(self, q, k, v, mask, group):
+        k, v = super().checked(q, k, v, mask, group)
+        require_tensor("q", q, tuple(k.shape))
+        if q.shape[2] > self.length:
+            raise ValueError(f"wanted at most length = {self.length} tokens, given {q.shape[2]}")
+        return k, v
+
+    def attend(self, q, k, v, mask, group):
+        length = q.shape[2]
+        blocks = math.ceil(length / self.block)
+        first = min(self.global_blocks, blocks) if group is None else 0
+        if first == 0:
+            return self._sparse(q, k, v, mask, group, 0)
+        keys = None if mask is None else mask[:, None, None]
+        y = fused_attention(q[:, :, : first * self.block], k, v, keys)
+        if first == blocks:
+            return y
+        return torch.cat([y, self._sparse(q, k, v, mask, group, first)], 2)
+
+    def _sparse(self, q, k, v, mask, group, first: int) -> Tensor:
+        """What the blocks from `first` on read."""
+        batch, heads, length, _ = q.shape
+        real = q.new_ones((1, length), dtype=torch.bool) if mask is None else mask
+        missing = -length % self.block
+        q, k, v = (pad(x, (0, 0, 0, missing)).unflatten(2, (-1, self.block)) for x in (q, k, v))
+        real = pad(real, (0, missing)).unflatten(1, (-1, self.block))  # (batch, blocks, block)
+        table, exists = self._table(real.shape[1])
+        table, exists = table[first:], exists[first:]  # (blocks, slots)
+        k, v = (x[:, :, table].flatten(3, 4).flatten(1, 2) for x in (k, v))  # b (h n) (s t) d
+        allowed = (real[:, table] & exists[..., None]).flatten(2)[:, :, None]  # b n 1 (s t)
+        if group is not None:
+            allowed = allowed & self._past(table, group)
+        allowed = allowed[:, None].expand(batch, heads, -1, -1, -1).flatten(1, 2)
+        y = fused_attention(q[:, :, first:].flatten(1, 2), k, v, allowed)
+        return y.unflatten(1, (heads, -1)).flatten(2, 3)[:, :, : length - first * self.block]
+
+    def _table(self, blocks: int) -> tuple[Int64[Tensor, "n slots"], Bool[Tensor, "n slots"]]:
+        """The key blocks of each query block, and which of them exist; none is there twice."""
+        there = torch.arange(blocks, device=self.random.device)
+        half = self.window // 2
+        window = there[:, None] + torch.arange(-half, half + 1, device=there.device)
+        wide = there[: self.global_blocks].expand(blocks, -1)
+        outside = (wide - there[:, None]).abs() > half
+        drawn = self.random[:blocks]
+        table = torch.cat([window, wide.masked_fill(~outside, -1), drawn], 1)
+        exists = (table >= 0) & (table < blocks)
+        return table.clamp(0, blocks - 1), exists
+
+    def _past(self, table: Tensor, group: int) -> Bool[Tensor, "n block keys"]:
+        """Where the position of a selected key is not after the query's."""
+        inside = torch.arange(self.block, device=table.device)
+        of_query = torch.arange(len(table), device=table.device)[:, None] * self.block + inside
+        of_key = (table[..., None] * self.block + inside).flatten(1)
+        return of_query[:, :, None] // group >= of_key[:, None] // group

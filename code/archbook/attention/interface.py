@@ -1,0 +1,91 @@
+"""What every attention shares: its inputs, their checks, and what it means to be causal."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from archbook.checks import (
+    require_false,
+    require_finite,
+    require_like,
+    require_mask,
+    require_positive_int,
+    require_tensor,
+)
+
+
+class Attention(nn.Module):
+    """Queries read keys and values; heads are given, projections are the caller's.
+
+    mask: True = real key; a padded key changes neither values nor gradients. group: None lets every
+    query read every key. A number P makes it causal: keys lie position after position, P of them to
+    a position (the P depths of a token), and a query of position i reads all keys of positions
+    j <= i. Queries lie likewise; there may be another number of them to a position, for example
+    one. group=1 is ordinary causal attention. A query that may read no real key gets zero.
+    Errors: ValueError or TypeError for a wrong shape, dtype, device or group, for NaN, for an
+    example without a real key.
+    """
+
+    def forward(
+        self,
+        q: Float[Tensor, "batch heads queries head_dim"],
+        k: Float[Tensor, "batch heads keys head_dim"],
+        v: Float[Tensor, "batch heads keys head_dim"],
+        mask: Bool[Tensor, "batch keys"] | None = None,
+        group: int | None = None,
+    ) -> Float[Tensor, "batch heads queries head_dim"]:
+        k, v = self.checked(q, k, v, mask, group)
+        return self.attend(q, k, v, mask, group)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, group: int | None
+    ) -> Tensor:
+        """`forward` without checks; padded keys and values are zero."""
+        raise NotImplementedError
+
+    def check_home(self, q: Tensor) -> None:
+        """Refuse queries of another dtype or device than the layer's own."""
+        if not q.is_floating_point():
+            raise TypeError(f"q must be floating, got {q.dtype}")
+
+    def checked(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, group: int | None
+    ) -> tuple[Tensor, Tensor]:
+        """Refuse what does not fit; else the keys and values, with zero for the padded ones."""
+        require_tensor("q", q, ("batch", "heads", "queries", "head_dim"))
+        self.check_home(q)
+        batch, heads, queries, head_dim = q.shape
+        require_tensor("k", k, (batch, heads, "keys", head_dim))
+        require_tensor("v", v, tuple(k.shape))
+        for name, value in {"q": q, "k": k, "v": v}.items():
+            require_like(name, value, "q", q)
+            require_finite(name, value)
+        if group is not None:
+            positions(queries, k.shape[2], group)
+        if mask is None:
+            return k, v
+        require_mask("mask", mask, (batch, k.shape[2]), q.device)
+        require_false("wanted a real key in every example; examples without one", ~mask.any(1))
+        padded = ~mask[:, None, :, None]  # huge numbers there would become infinity times zero
+        return k.masked_fill(padded, 0), v.masked_fill(padded, 0)
+
+
+def positions(queries: int, keys: int, group: int) -> int:
+    """The number of positions that keys and queries share."""
+    require_positive_int("group", group)
+    if keys % group:
+        raise ValueError(f"wanted a group that divides the number of keys, {keys}, given {group}")
+    if queries % (keys // group):
+        raise ValueError(
+            f"wanted as many queries for each of {keys // group} positions, given {queries}"
+        )
+    return keys // group
+
+
+def no_later(
+    queries: int, keys: int, group: int, device: torch.device
+) -> Bool[Tensor, "queries keys"]:
+    """True where the key's position is not after the query's."""
+    per_position = queries // positions(queries, keys, group)
+    of_query = torch.arange(queries, device=device) // per_position
+    return of_query[:, None] >= torch.arange(keys, device=device) // group

@@ -1,0 +1,102 @@
+"""Linear attention: sums over keys are kept in place of a map of queries x keys.
+
+y_t = sum_j (phi(q_t) . phi(k_j)) v_j / sum_j phi(q_t) . phi(k_j), by associativity: phi(q_t) times
+one matrix, sum_j phi(k_j) [v_j, 1].
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+from archbook.attention.interface import no_later, positions
+
+CHUNK = 64  # keys whose products with their queries are formed at a time
+
+
+class Scaled(NamedTuple):
+    """Features exp(log_scale) phi: each token is divided by its own largest, and by no other's.
+
+    A maximum over several tokens would carry later ones into earlier ones: it cancels in exact
+    arithmetic only, and only without an epsilon.
+    """
+
+    phi: Float[Tensor, "*batch seq features"]
+    log_scale: Float[Tensor, "*batch seq 1"]  # carries no gradient; minus infinity for padding
+
+
+class LinearState(NamedTuple):
+    """exp(scale) sums = sum_j phi(k_j) [v_j, 1]; scale is the largest log_scale so far."""
+
+    sums: Float[Tensor, "batch heads features values"]
+    scale: Float[Tensor, "batch heads 1 1"]
+
+
+def empty_state(k: Scaled, values: Tensor) -> LinearState:
+    """The sums over no key."""
+    sums = k.phi.new_zeros((*k.phi.shape[:-2], k.phi.shape[-1], values.shape[-1]))
+    return LinearState(sums, torch.full_like(sums[..., :1, :1], _lowest(sums)))
+
+
+def absorb(state: LinearState, k: Scaled, values: Tensor) -> LinearState:
+    """The sums with more keys."""
+    scale = torch.maximum(state.scale, k.log_scale.amax(-2, keepdim=True))
+    new = (k.phi * (k.log_scale - scale).exp()).mT @ values
+    return LinearState(state.sums * (state.scale - scale).exp() + new, scale)
+
+
+def read(q: Scaled, state: LinearState) -> Tensor:
+    """(.., queries, values): numerators, and in the last column the denominator."""
+    return q.phi @ state.sums
+
+
+def normalized(y: Tensor) -> Tensor:
+    """Numerators by denominator; zero where that is zero: there is no key, or none is seen."""
+    total = y[..., -1:]
+    return y[..., :-1] / torch.where(total > torch.finfo(y.dtype).tiny, total, torch.inf)
+
+
+def causal_read(
+    q: Scaled, k: Scaled, values: Tensor, group: int, chunk: int = CHUNK
+) -> tuple[Tensor, LinearState]:
+    """`read` where a query of position i sees positions j <= i, and the sums over all keys.
+
+    Whole positions make a chunk of about `chunk` keys. Between chunks the sums run; inside of one,
+    products of queries and keys are formed. O(keys (chunk + features) head_dim) time, memory linear
+    in the number of keys.
+    """
+    queries = q.phi.shape[-2]
+    count = positions(queries, k.phi.shape[-2], group)
+    size = min(count, max(1, chunk // group))  # positions in a chunk
+
+    def chunks(x: Tensor, per_position: int, fill: float = 0.0) -> Tensor:
+        """(.., seq, n) -> (.., chunks, tokens of a chunk, n)"""
+        x = pad(x, (0, 0, 0, -count % size * per_position), value=fill)
+        return x.unflatten(-2, (-1, size * per_position))
+
+    phi_q = chunks(q.phi, queries // count)
+    phi_k, values = chunks(k.phi, group), chunks(values, group)
+    log_scale = chunks(k.log_scale, group, -torch.inf)
+
+    before = []
+    state = empty_state(Scaled(phi_k[:, :, 0], log_scale[:, :, 0]), values[:, :, 0])
+    for c in range(phi_k.shape[2]):
+        before.append(state)
+        state = absorb(state, Scaled(phi_k[:, :, c], log_scale[:, :, c]), values[:, :, c])
+    sums, start = (torch.stack(parts, 2) for parts in zip(*before, strict=True))
+
+    # the largest scale that each query may see: no key of a later position enters
+    seen = log_scale.unflatten(-2, (size, group)).amax(-2).cummax(-2).values  # (.., size, 1)
+    seen = torch.maximum(start, seen).repeat_interleave(queries // count, -2)
+    past = no_later(phi_q.shape[-2], phi_k.shape[-2], group, phi_q.device)
+    weights = (log_scale.mT - seen).masked_fill(~past, -torch.inf).exp()
+    inside = (phi_q @ phi_k.mT * weights) @ values
+    y = inside + (phi_q * (start - seen).exp()) @ sums
+    return y.flatten(2, 3)[:, :, :queries], state
+
+
+def _lowest(x: Tensor) -> float:
+    """Of the finite numbers: a scale of minus infinity would leave infinity minus infinity."""
+    return torch.finfo(x.dtype).min
