@@ -1,0 +1,128 @@
+"""Decoding position by position: prefill and steps are the full pass, for a growing prefix.
+
+STEPMUT
+"""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_attention import DENSE, HEAD_DIM, HUGE, build, end_mask, largest, performer, qkv
+from torch import Tensor
+
+every_dense_kind = pytest.mark.parametrize("kind", DENSE)
+
+
+def token_slices(case, first: int, last: int, positions: int) -> list[Tensor]:
+    """The tokens of the positions from `first` to `last`."""
+    return [x[:, :, first * x.shape[2] // positions : last * x.shape[2] // positions] for x in case]
+
+
+def decoded(layer, case, group: int, prefix: int, mask: Tensor | None = None) -> Tensor:
+    """prefill on so many positions, the rest step by step."""
+    positions = case[1].shape[2] // group
+    mask = None if mask is None else mask[:, : prefix * group]
+    y, state = layer.prefill(*token_slices(case, 0, prefix, positions), group, mask)
+    parts = [y]
+    for i in range(prefix, positions):
+        y, state = layer.step(*token_slices(case, i, i + 1, positions), state)
+        parts.append(y)
+    return torch.cat(parts, 2)
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("prefix", [1, 5, 23])
+@pytest.mark.parametrize("group", [1, 3])
+@every_dense_kind
+def test_prefill_and_steps_are_the_full_pass(kind, group, prefix):
+    layer, case = build(kind), qkv(seq=24 * group)
+    wanted = layer(*case, None, group)
+    assert largest(decoded(layer, case, group, prefix), wanted) < 1e-12
+    single = [x.float() for x in case]
+    assert largest(decoded(layer.float(), single, group, prefix), wanted.float()) < 1e-4
+
+
+@every_dense_kind
+def test_one_query_to_a_position_steps_as_well(kind):
+    layer, case = build(kind), qkv(seq=36, queries=12)
+    assert largest(decoded(layer, case, 3, 4), layer(*case, None, 3)) < 1e-12
+
+
+@every_dense_kind
+def test_a_padded_prompt_stays_padded(kind):
+    layer, case, group = build(kind), qkv(seq=24), 2
+    mask = end_mask([24, 24], 24)
+    mask[0, 6:10] = mask[1, :4] = False
+    wanted = layer(*case, mask, group)
+    for x in case[1:]:
+        x[0, :, 6:10] = HUGE
+    assert largest(decoded(layer, case, group, 6, mask), wanted) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["softmax", "relu"])
+def test_a_long_prefill_hands_its_sums_over(kind):
+    layer, case = build(kind), qkv(seq=150)
+    assert largest(decoded(layer, case, 1, 140), layer(*case, None, 1)) < 1e-12
+
+
+@every_dense_kind
+def test_gradients_pass_through_the_state(kind):
+    layer, case = build(kind), [x.requires_grad_() for x in qkv(seq=8)]
+    for y in (decoded(layer, case, 2, 2), layer(*case, None, 2)):
+        y.square().sum().backward()
+    grads = [x.grad for x in case]
+    for x in case:
+        x.grad = None
+    layer(*case, None, 2).square().sum().backward()
+    assert largest(grads, [2 * x.grad for x in case]) < 1e-11
+
+
+@every_dense_kind
+def test_a_step_leaves_the_earlier_state_as_it_is(kind):
+    """So that a search may go on from one prefix in several ways."""
+    layer, case = build(kind), qkv(seq=4)
+    _, state = layer.prefill(*case, 1)
+    before = [part.clone() for part in state]
+    first, _ = layer.step(*qkv(seq=1, seed=5), state)
+    layer.step(*qkv(seq=1, seed=9), state)
+    again, _ = layer.step(*qkv(seq=1, seed=5), state)
+    assert torch.equal(first, again)
+    assert all(torch.equal(part, old) for part, old in zip(state, before, strict=True))
+
+
+def test_the_performers_state_does_not_grow():
+    layer, case = performer().double(), qkv(seq=9)
+    _, state = layer.prefill(*token_slices(case, 0, 2, 9), 1)
+    _, later = layer.prefill(*case, 1)
+    assert [part.shape for part in state] == [part.shape for part in later]
+    assert state.sums.shape == (2, 2, 7, HEAD_DIM + 1)
+
+
+def test_a_sum_of_ten_thousand_steps_keeps_its_digits():
+    """In half precision: the sums are kept in float32."""
+    layer = performer().bfloat16()
+    ones = torch.ones(1, 1, 1, HEAD_DIM, dtype=torch.bfloat16)
+    with torch.no_grad():
+        _, state = layer.prefill(ones, ones, 0 * ones, 1)
+        for _ in range(999):
+            y, state = layer.step(ones, ones, ones, state)
+    assert state.sums.dtype == torch.float32
+    assert y.dtype == torch.bfloat16
+    assert largest(y.float(), torch.full((1, 1, 1, HEAD_DIM), 0.999)) < 0.005
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(
+    kind=st.sampled_from(DENSE),
+    group=st.integers(1, 4),
+    positions=st.integers(2, 12),
+    where=st.floats(0, 1),
+    size=st.sampled_from([0.1, 1.0, 4.0]),
+    seed=st.integers(0, 10**6),
+)
+@pytest.mark.shapes
+def test_steps_are_the_full_pass_at_any_size(kind, group, positions, where, size, seed):
+    layer, case = build(kind), [size * x for x in qkv(1, 1, group * positions, seed=seed)]
+    prefix = 1 + int(where * (positions - 2))
+    found = decoded(layer, case, group, prefix)
+    assert largest(found, layer(*case, None, group)) < 1e-10 * size
