@@ -52,7 +52,7 @@ def performer(
 
 def linformer(keys: int = SEQ, rank: int = 5) -> LinformerAttention:
     layer = LinformerAttention(keys, rank)
-    layer.E.data = normal(rank, keys, seed=7).float()
+    layer.E.data = normal(rank, keys, seed=7).to(layer.E)
     return layer
 
 
@@ -97,6 +97,7 @@ def slow(layer: nn.Module, q, k, v, mask=None, group=None) -> Tensor:
     positions = None if group is None else k.shape[2] // group
     for b in range(q.shape[0]):
         for h in range(q.shape[1]):
+            weights = kernel(q[b, h], k[b, h])
             for t in range(q.shape[2]):
                 total, sums = 0.0, torch.zeros_like(v[b, h, 0])
                 for j in range(k.shape[2]):
@@ -106,27 +107,29 @@ def slow(layer: nn.Module, q, k, v, mask=None, group=None) -> Tensor:
                         continue
                     if not reads(layer, t, j, k.shape[2], causal=group is not None):
                         continue
-                    weight = kernel(q[b, h, t], k[b, h, j])
-                    total, sums = total + weight, sums + weight * v[b, h, j]
+                    total, sums = total + weights[t, j], sums + weights[t, j] * v[b, h, j]
                 if isinstance(total, Tensor):
                     y[b, h, t] = sums / total
     return y
 
 
 def kernel_of(layer: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """From the queries and keys of one head: K(q_t, k_j) for all t and j."""
     if not isinstance(layer, PerformerAttention):
-        return lambda q, k: torch.exp(q @ k / math.sqrt(len(q)))
+        return lambda q, k: torch.exp(q @ k.T / math.sqrt(q.shape[1]))
     W = layer.projection
     root = W.shape[1] ** 0.25
 
     def softmax(x: Tensor) -> Tensor:
-        return torch.stack([torch.exp(w @ x - x @ x / 2) for w in W]) / math.sqrt(len(W))
+        return torch.exp(W @ x - x @ x / 2) / math.sqrt(len(W))
 
     def relu(x: Tensor) -> Tensor:
-        return torch.stack([torch.clamp(w @ x, min=0) + 1e-3 for w in W])
+        return torch.clamp(W @ x, min=0) + 1e-3
 
     phi = {"softmax": softmax, "relu": relu}[layer.kernel]
-    return lambda q, k: phi(q / root) @ phi(k / root)
+    return lambda q, k: (
+        torch.stack([phi(x / root) for x in q]) @ torch.stack([phi(x / root) for x in k]).T
+    )
 
 
 def reads(layer: nn.Module, t: int, j: int, seq: int, causal: bool) -> bool:

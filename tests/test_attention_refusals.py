@@ -1,0 +1,291 @@
+"""What attention refuses, with the wanted and the given named.
+
+REFMUT
+"""
+
+import pytest
+import torch
+from slow_attention import CAUSAL, DENSE, KINDS, bigbird, linformer, performer
+
+from archbook.attention import (
+    Attention,
+    BigBirdAttention,
+    FullAttention,
+    LinformerAttention,
+    PerformerAttention,
+    gaussian_projection,
+    relu_features,
+    softmax_features,
+)
+from archbook.checks import value_checks
+
+ones = torch.ones
+X = ones(2, 3, 12, 4)
+MASK = ones(2, 12, dtype=torch.bool)
+W = ones(7, 4)
+
+
+def refused(cases):
+    return pytest.mark.parametrize(("call", "error", "message"), cases)
+
+
+def check(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def with_nan():
+    x = X.clone()
+    x[1, 2, 3, 0] = torch.nan
+    return x
+
+
+# ---- constructors ----
+
+
+@refused(
+    [
+        (lambda: PerformerAttention(0, 7), ValueError, "head_dim must be at least 1, got 0"),
+        (lambda: PerformerAttention(4.0, 7), TypeError, "head_dim must be an int, got 4.0"),
+        (lambda: PerformerAttention(4, 0), ValueError, "features must be at least 1, got 0"),
+        (lambda: PerformerAttention(4, True), TypeError, "features must be an int, got True"),
+        (lambda: PerformerAttention(4, 7, "exp"), ValueError, "'softmax', 'relu', got 'exp'"),
+        (lambda: LinformerAttention(0), ValueError, "keys must be at least 1, got 0"),
+        (lambda: LinformerAttention(12, 0), ValueError, "rank must be at least 1, got 0"),
+        (lambda: LinformerAttention(12, 2.5), TypeError, "rank must be an int, got 2.5"),
+        (lambda: BigBirdAttention(0, 2), ValueError, "length must be at least 1, got 0"),
+        (lambda: BigBirdAttention(12, -2), ValueError, "block must be at least 1, got -2"),
+        (lambda: BigBirdAttention(12, 2, 0), ValueError, "window must be at least 1, got 0"),
+        (lambda: BigBirdAttention(12, 2, 4), ValueError, "odd window, .* given 4"),
+        (
+            lambda: BigBirdAttention(12, 2, global_blocks=-1),
+            ValueError,
+            "global_blocks must be at least 1, got -1",
+        ),
+        (
+            lambda: BigBirdAttention(12, 2, random_blocks=0.5),
+            TypeError,
+            "random_blocks must be an int, got 0.5",
+        ),
+        (lambda: gaussian_projection(0, 4), ValueError, "features must be at least 1, got 0"),
+        (lambda: gaussian_projection(7, -1), ValueError, "dim must be at least 1, got -1"),
+        (lambda: gaussian_projection(7, 4.0), TypeError, "dim must be an int, got 4.0"),
+    ]
+)
+def test_nothing_is_built_from(call, error, message):
+    check(call, error, message)
+
+
+# ---- what every kind refuses ----
+
+FOR_ALL = [
+    (([[1.0]], X, X), TypeError, "q must be a tensor, got list"),
+    ((X[0], X, X), ValueError, r"q .*\(batch, heads, queries, head_dim\), got \(3, 12, 4\)"),
+    ((X[:0], X, X), ValueError, r"q .*got \(0, 3, 12, 4\) \(no axis may be empty\)"),
+    ((X[:, :, :0], X, X), ValueError, r"q .*got \(2, 3, 0, 4\) \(no axis may be empty\)"),
+    ((X.long(), X, X), TypeError, "q must be .*, got torch.int64"),
+    ((X, X[:1], X), ValueError, r"k must have shape \(2, 3, keys, 4\), got \(1, 3, 12, 4\)"),
+    ((X, X[:, :1], X), ValueError, r"k must have shape \(2, 3, keys, 4\), got \(2, 1, 12, 4\)"),
+    ((X, X[..., :2], X), ValueError, r"k must have shape \(2, 3, keys, 4\), got \(2, 3, 12, 2\)"),
+    ((X, X[:, :, :0], X), ValueError, r"k .*got \(2, 3, 0, 4\) \(no axis may be empty\)"),
+    ((X, None, X), TypeError, "k must be a tensor, got NoneType"),
+    ((X, X, X[..., :2]), ValueError, r"v must have shape \(2, 3, 12, 4\), got \(2, 3, 12, 2\)"),
+    ((X, X, X[:, :, 1:]), ValueError, r"v must have shape \(2, 3, 12, 4\), got \(2, 3, 11, 4\)"),
+    ((X, X.double(), X), TypeError, "k must be torch.float32 like q, got torch.float64"),
+    ((X, X, X.half()), TypeError, "v must be torch.float32 like q, got torch.float16"),
+    ((X, X.to("meta"), X), ValueError, "k must be on cpu like q, got a tensor on meta"),
+    ((X, X, X.to("meta")), ValueError, "v must be on cpu like q, got a tensor on meta"),
+    ((with_nan(), X, X), ValueError, "q must be finite, got 1 NaN or infinite of 288"),
+    ((X, with_nan(), X), ValueError, "k must be finite, got 1 NaN"),
+    ((X, X, with_nan()), ValueError, "v must be finite, got 1 NaN"),
+    ((X, X, X / 0), ValueError, "v must be finite, got 288 NaN or infinite of 288"),
+    ((X, X, X, MASK[0]), ValueError, r"mask must have shape \(2, 12\), got \(12,\)"),
+    ((X, X, X, MASK[:, 1:]), ValueError, r"mask must have shape \(2, 12\), got \(2, 11\)"),
+    ((X, X, X, MASK.float()), TypeError, r"mask must be torch.bool \(True = real\), got .*float32"),
+    ((X, X, X, MASK.to("meta")), ValueError, "mask must be on cpu, got a tensor on meta"),
+    ((X, X, X, [True]), TypeError, "mask must be a tensor, got list"),
+    ((X, X, X, ~MASK), ValueError, "a real key in every example; examples without one, got 2"),
+    (
+        (X, X, X, MASK & torch.tensor([[True], [False]])),
+        ValueError,
+        "a real key in every example; examples without one, got 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "error", "message"), FOR_ALL)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_refuses(kind, given, error, message):
+    check(lambda: KINDS[kind](12)(*given), error, message)
+
+
+FOR_GROUPS = [
+    (X, 0, ValueError, "group must be at least 1, got 0"),
+    (X, -3, ValueError, "group must be at least 1, got -3"),
+    (X, 2.0, TypeError, "group must be an int, got 2.0"),
+    (X, True, TypeError, "group must be an int, got True"),
+    (X, 5, ValueError, "a group that divides the number of keys, 12, given 5"),
+    (X, 24, ValueError, "a group that divides the number of keys, 12, given 24"),
+    (X[:, :, :7], 3, ValueError, "as many queries for each of 4 positions, given 7"),
+    (X[:, :, :2], 3, ValueError, "as many queries for each of 4 positions, given 2"),
+]
+
+
+@pytest.mark.parametrize(("q", "group", "error", "message"), FOR_GROUPS)
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_every_causal_kind_refuses_a_group(kind, q, group, error, message):
+    check(lambda: KINDS[kind](12)(q, X, X, None, group), error, message)
+
+
+def test_the_interface_alone_attends_to_nothing():
+    check(lambda: Attention()(X, X, X), NotImplementedError, "")
+
+
+# ---- what one kind refuses ----
+
+
+@refused(
+    [
+        (
+            lambda: linformer()(X, X, X, None, 3),
+            ValueError,
+            "a mixture of all keys cannot be causal: wanted group=None, given 3",
+        ),
+        (
+            lambda: linformer()(X, X[:, :, 1:], X[:, :, 1:]),
+            ValueError,
+            "wanted the 12 keys of E, given 11",
+        ),
+        (lambda: linformer(13)(X, X, X), ValueError, "wanted the 13 keys of E, given 12"),
+        (
+            lambda: linformer()(*[X.double()] * 3),
+            TypeError,
+            "q must be torch.float32 like the weights, got torch.float64",
+        ),
+        (lambda: linformer()(*[X.to("meta")] * 3), ValueError, "q must be on cpu .* on meta"),
+        (
+            lambda: bigbird()(X[:, :, :6], X, X),
+            ValueError,
+            r"q must have shape \(2, 3, 12, 4\), got \(2, 3, 6, 4\)",
+        ),
+        (lambda: bigbird(11)(X, X, X), ValueError, "at most length = 11 tokens, given 12"),
+        (
+            lambda: bigbird()(*[X.to("meta")] * 3),
+            ValueError,
+            "q must be on cpu like the random blocks, got a tensor on meta",
+        ),
+        (
+            lambda: performer(dim=5)(X, X, X),
+            ValueError,
+            r"q must have shape \(2, 3, 12, 5\), got \(2, 3, 12, 4\)",
+        ),
+        (
+            lambda: performer()(*[X.double()] * 3),
+            TypeError,
+            "q must be torch.float32 like the weights, got torch.float64",
+        ),
+        (lambda: performer()(*[X.to("meta")] * 3), ValueError, "q must be on cpu .* on meta"),
+    ]
+)
+def test_one_kind_refuses(call, error, message):
+    check(call, error, message)
+
+
+# ---- the features ----
+
+
+@pytest.mark.parametrize("features", [softmax_features, relu_features])
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ((X, W.T), ValueError, r"x must have shape \(2, 3, 12, 7\), got \(2, 3, 12, 4\)"),
+        ((X, W[0]), ValueError, r"projection must have shape \(features, dim\), got \(4,\)"),
+        ((X, W[:0]), ValueError, r"projection .*got \(0, 4\) \(no axis may be empty\)"),
+        ((X, [[1.0]]), TypeError, "projection must be a tensor, got list"),
+        (([1.0], W), TypeError, "x must be a tensor, got list"),
+        ((X.double(), W), TypeError, "x must be torch.float32 like projection, got torch.float64"),
+        ((X.to("meta"), W), ValueError, "x must be on cpu like projection, got .* on meta"),
+    ],
+)
+def test_features_refuse(features, given, error, message):
+    check(lambda: features(*given), error, message)
+
+
+# ---- steps ----
+
+ONE = X[:, :, :2]
+
+
+def cache(**changed):
+    _, state = FullAttention().prefill(X, X, X, 2)
+    return state._replace(**changed)
+
+
+def sums(**changed):
+    _, state = performer().prefill(X, X, X, 2)
+    return state._replace(**changed)
+
+
+def full_step(**changed):
+    return FullAttention().step(ONE, ONE, ONE, cache(**changed))
+
+
+def performer_step(**changed):
+    return performer().step(ONE, ONE, ONE, sums(**changed))
+
+
+@refused(
+    [
+        (lambda: full_step(k=X[:1]), ValueError, r"cache.k .*\(2, 3, keys, 4\), got \(1, 3, 12"),
+        (lambda: full_step(v=ONE), ValueError, r"cache.v .*\(2, 3, 12, 4\), got \(2, 3, 2, 4\)"),
+        (lambda: full_step(k=X.double()), TypeError, "cache.k must be torch.float32 like k"),
+        (lambda: full_step(v=X.double()), TypeError, "cache.v must be torch.float32 like k"),
+        (lambda: full_step(real=MASK[:, 1:]), ValueError, r"cache.real .*\(2, 12\), got \(2, 11"),
+        (lambda: full_step(real=MASK.int()), TypeError, "cache.real must be torch.bool"),
+        (
+            lambda: performer_step(sums=ones(2, 3, 6, 5)),
+            ValueError,
+            r"state.sums must have shape \(2, 3, 7, 5\), got \(2, 3, 6, 5\)",
+        ),
+        (
+            lambda: performer_step(scale=ones(2, 1, 1, 1)),
+            ValueError,
+            r"state.scale must have shape \(2, 3, 1, 1\), got \(2, 1, 1, 1\)",
+        ),
+        (
+            lambda: performer_step(sums=ones(2, 3, 7, 5).double()),
+            TypeError,
+            "state.sums must be torch.float32 like the features, got torch.float64",
+        ),
+    ]
+)
+def test_a_step_refuses_a_state(call, error, message):
+    check(call, error, message)
+
+
+@pytest.mark.parametrize("kind", DENSE)
+def test_a_step_refuses_what_forward_refuses(kind):
+    layer = KINDS[kind](12)
+    _, state = layer.prefill(X, X, X, 2)
+    check(lambda: layer.step(ONE, ONE, ONE[0], state), ValueError, "v must have shape")
+    check(lambda: layer.step(ONE, ONE / 0, ONE, state), ValueError, "k must be finite")
+
+
+@pytest.mark.parametrize("kind", DENSE)
+def test_prefill_wants_a_group(kind):
+    layer = KINDS[kind](12)
+    check(lambda: layer.prefill(X, X, X, None), TypeError, "group must be an int, got None")
+    check(lambda: layer.prefill(X, X, X, 5), ValueError, "a group that divides .* given 5")
+    check(lambda: layer.prefill(X, X, X, 2, ~MASK), ValueError, "a real key in every example")
+
+
+# ---- what may be switched off ----
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_are_not_read_where_checks_are_off(kind):
+    layer = KINDS[kind](12)
+    with value_checks(False):
+        assert layer(with_nan(), X, X).shape == X.shape
+        assert layer(X, X, X, ~MASK).shape == X.shape
+        check(lambda: layer(X, X, X[:1]), ValueError, "v must have shape")
