@@ -59,7 +59,9 @@ $(VENV)/.lab-installed: $(VENV)/.installed requirements-lab.txt
 $(PARITY_VENV)/.installed: requirements-parity.txt pyproject.toml
 	@$(PYTHON) tools/install.py $(PARITY_VENV) -r requirements-parity.txt
 	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e . \
-		keras-lmu==0.9.0 egnn-pytorch==0.2.8
+		keras-lmu==0.9.0 egnn-pytorch==0.2.8 performer-pytorch==1.1.4 \
+		axial-positional-embedding==0.3.12 local-attention==1.11.2 \
+		hyper-connections==0.4.11 torch-einops-utils==0.2.0
 	@touch $@
 
 $(ASSIGN_VENV)/.installed: requirements-assignments.txt pyproject.toml

@@ -247,6 +247,36 @@ def test_the_gradient_by_the_future_is_exactly_zero(kind, group):
 
 
 @every_group
+def test_short_keys_after_long_ones_change_nothing(group):
+    """Their softmax features are e^800 times as large: any scale in common would lose the past."""
+    layer, (q, _, v) = performer().double(), qkv(1, 1, LONG)
+    long = 40 * HEAD_DIM**0.25 * q / q.norm(dim=-1, keepdim=True)
+    q = torch.cat([long[:, :, :90], q[:, :, 90:] / 10], 2)
+    y = layer(q, q, v, None, group)
+    alone = layer(q[:, :, :90], q[:, :, :90], v[:, :, :90], None, group)
+    assert largest(y[:, :, :90], alone) < 1e-12
+    assert (alone.abs().amax(-1) > 1e-6).all()
+    single = [x[:, :, :1] for x in (q, q, v)]
+    assert largest(layer(*single), single[2]) < 1e-12
+
+
+@every_group
+def test_a_future_whose_square_overflows_changes_nothing(group):
+    """|k|^2 / 2 is infinite in float32, and infinity minus infinity would be NaN."""
+    layer, case = performer(), [x.float() for x in qkv(1, 1, LONG)]
+    wanted = layer(*case, None, group)
+    for x in case:
+        x[:, :, 90:] = x[:, :, 90:].sign() * 1e25
+        x.requires_grad_()
+    y = layer(*case, None, group)
+    assert y.isfinite().all()
+    assert largest(y[:, :, :90], wanted[:, :, :90]) < 1e-6
+    for grad in torch.autograd.grad(y[:, :, :90].square().sum(), case):
+        assert grad.isfinite().all()
+        assert (grad[:, :, 90:] == 0).all()
+
+
+@every_group
 @every_causal_kind
 def test_what_is_cut_off_changes_nothing(kind, group):
     layer, case = build(kind, LONG), qkv(seq=LONG)
@@ -342,9 +372,10 @@ def test_the_law_notices_a_mixture_of_all_keys():
 @pytest.mark.shapes
 @pytest.mark.parametrize(("kind", "group"), kinds_and_groups(None, 1, 3))
 def test_padded_keys_change_neither_outputs_nor_gradients(kind, group):
+    """Not even the largest finite numbers, whose products are infinite."""
     layer, mask = build(kind), scattered_mask()
     padded = ~mask[:, None, :, None]
-    changed = [x.where(~padded, x.sign() * HUGE) for x in (K, V)]
+    changed = [x.where(~padded, x.sign() * torch.finfo(x.dtype).max) for x in (K, V)]
     found = with_gradients(lambda *case: layer(*case, mask, group), Q, *changed)
     wanted = with_gradients(lambda *case: layer(*case, mask, group), Q, K, V)
     assert largest(found, wanted) == 0
@@ -378,6 +409,21 @@ def test_a_query_that_may_read_no_real_key_gets_zero(kind):
     assert (y[0, :, :4] == 0).all()
     assert (y[0, :, 4:].abs().amax(-1) > 1e-6).all()
     assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize("kind", ["full", "bigbird"])
+def test_no_kernel_is_asked_for_a_softmax_over_nothing(kind, monkeypatch):
+    """What comes out then differs from one kernel to another; here it is NaN."""
+
+    def strict(q, k, v, allowed):
+        scores = (q @ k.mT / math.sqrt(HEAD_DIM)).masked_fill(~allowed, -torch.inf)
+        return scores.softmax(-1) @ v
+
+    layer, mask = build(kind), scattered_mask()
+    wanted = with_gradients(lambda *case: layer(*case, mask, 2), Q, K, V)
+    monkeypatch.setattr("archbook.attention.full.scaled_dot_product_attention", strict)
+    found = with_gradients(lambda *case: layer(*case, mask, 2), Q, K, V)
+    assert largest(found, wanted) < 1e-12
 
 
 @every_kind
