@@ -65,6 +65,15 @@ def test_a_long_prefill_hands_its_sums_over(kind):
     assert largest(decoded(layer, case, 1, 140), layer(*case, None, 1)) < 1e-12
 
 
+def test_sums_far_below_one_are_handed_over():
+    """Softmax features of long keys are about e^-700; a scale from padding would lose them."""
+    layer, (q, _, v) = performer().double(), qkv(1, 1, 71)
+    q = 40 * HEAD_DIM**0.25 * q / q.norm(dim=-1, keepdim=True)
+    y = layer(q, q, v, None, 1)
+    assert largest(decoded(layer, (q, q, v), 1, 70), y) < 1e-12
+    assert largest(y[:, :, 70], v[:, :, 70]) > 0.1  # earlier keys are read
+
+
 @every_dense_kind
 def test_gradients_pass_through_the_state(kind):
     layer, case = build(kind), [x.requires_grad_() for x in qkv(seq=8)]

@@ -18,8 +18,8 @@ class BigBirdAttention(Attention):
     The window is centred on block i (an odd number of blocks), the first `global_blocks` are read
     by all and, unless causal, read all themselves. The random blocks, none of the others, are drawn
     at construction for a sequence of `length` tokens and kept in a buffer; a shorter one drops
-    those that it does not have. Causal: the same blocks, intersected with positions j <= i.
-    Self-attention only: as many queries as keys.
+    those that it does not have. Causal: the same blocks, intersected with positions j <= i; a
+    window of one block then wants whole positions in it. As many queries as keys.
     O(keys (window + global + random) block head_dim) time and memory; the selected keys are copied,
     a map of all pairs is never formed.
     """

@@ -35,9 +35,9 @@ class LinearState(NamedTuple):
 
 
 def empty_state(k: Scaled, values: Tensor) -> LinearState:
-    """The sums over no key."""
+    """The sums over no key. Their scale is finite: infinity minus infinity would be NaN."""
     sums = k.phi.new_zeros((*k.phi.shape[:-2], k.phi.shape[-1], values.shape[-1]))
-    return LinearState(sums, torch.full_like(sums[..., :1, :1], _lowest(sums)))
+    return LinearState(sums, torch.full_like(sums[..., :1, :1], torch.finfo(sums.dtype).min))
 
 
 def absorb(state: LinearState, k: Scaled, values: Tensor) -> LinearState:
@@ -95,8 +95,3 @@ def causal_read(
     inside = (phi_q @ phi_k.mT * weights) @ values
     y = inside + (phi_q * (start - seen).exp()) @ sums
     return y.flatten(2, 3)[:, :, :queries], state
-
-
-def _lowest(x: Tensor) -> float:
-    """Of the finite numbers: a scale of minus infinity would leave infinity minus infinity."""
-    return torch.finfo(x.dtype).min
