@@ -1,6 +1,7 @@
 """What attention refuses, with the wanted and the given named.
 
-REFMUT
+What turns red when a check is taken out (each was tried on a copy): the lines of the table that
+name it, of q, of k and v, of the mask, of the group, of a length, of a state.
 """
 
 import pytest

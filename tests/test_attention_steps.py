@@ -1,6 +1,10 @@
 """Decoding position by position: prefill and steps are the full pass, for a growing prefix.
 
-STEPMUT
+What turns red when the code is broken (each was tried on a copy):
+- a cache that forgets the mask: test_a_padded_prompt_stays_padded
+- a step without gradient: test_gradients_pass_through_the_state
+- padding of the last chunk in the scale: test_sums_far_below_one_are_handed_over
+- half precision not widened: test_a_sum_of_a_thousand_steps_keeps_its_digits
 """
 
 import pytest
@@ -107,7 +111,7 @@ def test_the_performers_state_does_not_grow():
     assert state.sums.shape == (2, 2, 7, HEAD_DIM + 1)
 
 
-def test_a_sum_of_ten_thousand_steps_keeps_its_digits():
+def test_a_sum_of_a_thousand_steps_keeps_its_digits():
     """In half precision: the sums are kept in float32."""
     layer = performer().bfloat16()
     ones = torch.ones(1, 1, 1, HEAD_DIM, dtype=torch.bfloat16)
