@@ -357,7 +357,8 @@ def test_the_law_notices_a_stabiliser_over_all_keys():
     def of_each_key(w):
         return w.amax(-1, keepdim=True)
 
-    assert leak(dense_performer(over_all, eps=1e-4), 3, size=3) > 1e-3
+    leaks = [leak(dense_performer(over_all, eps=1e-4), 3, size=3, seed=s) for s in range(10)]
+    assert max(leaks) > 1e-2
     assert leak(dense_performer(over_all, eps=0), 3, size=3) < 1e-12
     assert leak(dense_performer(of_each_key, eps=1e-4), 3, size=3) < 1e-12
 

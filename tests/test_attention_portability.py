@@ -2,10 +2,8 @@
 
 What turns red when the code is broken (each was tried on a copy):
 - autocast not kept out: test_under_autocast_the_performer_is_exact
-- a buffer that is not stored: test_safetensors_restore_the_outputs_to_the_bit
-- indices made on the CPU:
+- a buffer that is not stored, indices made on the CPU, values read on the meta device:
   test_a_layer_built_on_the_meta_device_runs_there_and_can_be_brought_back
-- values read while compiling: test_every_layer_compiles_to_one_graph_with_the_same_gradients
 """
 
 import copy
