@@ -4,15 +4,16 @@ What turns red when the heart of the code is broken (each was tried on a copy):
 - keys of strictly earlier positions only, a plain triangle in place of positions, the fused causal
   kernel for any group, BigBird's past by tokens, its global rows also when causal:
   test_a_query_reads_all_keys_of_its_position_and_before_and_no_other
-- another root of d_h, features detached, an epsilon, E detached for the values:
+- another root of d_h, features detached, an epsilon, padded keys in the Performer's sums:
   test_outputs_and_gradients_equal_the_double_loop
+- E detached for the values: test_the_gradients_equal_finite_differences
 - earlier chunks not rescaled, a chunk's own keys added twice:
   test_over_many_chunks_the_performer_is_its_dense_formula
 - one scale for all tokens or for all of a chunk: test_short_keys_after_long_ones_change_nothing
 - |k|^2 not kept finite: test_a_future_whose_square_overflows_changes_nothing
 - a global block read twice, more random blocks than there are, blocks beyond the end:
   test_bigbird_whose_blocks_cover_everything_is_full_attention
-- padded keys not hidden or not masked: test_padded_keys_change_neither_outputs_nor_gradients
+- padded keys and values not set to zero: test_padded_keys_change_neither_outputs_nor_gradients
 - a query without keys not zero: test_a_query_that_may_read_no_real_key_gets_zero
 - a softmax over nothing: test_no_kernel_is_asked_for_a_softmax_over_nothing
 """
