@@ -4,8 +4,9 @@ What turns red when the heart of the code is broken (each was tried on a copy):
 - W transposed, a bias that is not blended, samples not put back in place, the wrong experts of a
   block, a part of the backward pass: test_every_order_gives_the_same_values_and_gradients
 - gradients of a block that overwrite: the same
-- blocks of single cells, a selection a sample: test_sorted_by_cell_the_cost_does_not_grow_with_the
-  grid and test_sorted_by_cell_no_tensor_is_larger_than_one_block_or_the_parameters
+- a block a sample: test_cells_that_read_the_same_nodes_are_one_block
+- a gradient of the size of W a block:
+  test_sorted_by_cell_no_tensor_is_larger_than_one_block_or_the_parameters
 - always or never sorted: test_auto_takes
 """
 
@@ -138,8 +139,8 @@ def test_two_runs_are_equal_to_the_bit_and_no_input_is_modified(order):
 )
 def test_cells_that_read_the_same_nodes_are_one_block(shape, cyclic, blocks):
     grid = Grid(shape, cyclic)
-    first, _ = grid.block_of(places(20_000, len(shape)))
-    assert len(first.unique()) == grid.blocks == blocks
+    cells = orders.Cells(grid, places(20_000, len(shape)))
+    assert len(cells.sizes) == len(cells.experts) == grid.blocks == blocks
 
 
 @pytest.mark.parametrize("cyclic", [(False, False, False), (True, False, True)])
