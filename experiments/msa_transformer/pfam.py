@@ -71,8 +71,8 @@ PER_FAMILY = {"mean_field": mean_field, "pseudo_likelihood": pseudo_likelihood}
 GRID = {
     "msa": Config(),
     "untrained": Config("untrained"),
-    "single": Config("single"),
-    "single_wide": Config("single", hidden=128),
+    "single": Config("single", steps=3_000),
+    "single_wide": Config("single", steps=3_000, hidden=128),
     **{name: Config(name) for name in PER_FAMILY},
 }
 TINY = dict(steps=4, batch=2, least_rows=2, most_rows=6, columns=16, layers=1, hidden=8, heads=2)
@@ -122,8 +122,9 @@ def batches(config: Config, names: tuple[str, ...], draw: torch.Generator):
         spread = torch.rand((), generator=draw).item()
         rows = round(config.least_rows * (config.most_rows / config.least_rows) ** spread)
         size = (config.batch, rows, config.columns)
-        if config.model == "single":  # as many letters, each row by itself, at its true place
-            size = (config.batch * rows, 1, MOST_COLUMNS)
+        if config.model == "single":  # as many places, each row by itself, all its columns
+            singles = math.ceil(config.batch * rows * config.columns / MOST_COLUMNS)
+            size = (singles, 1, MOST_COLUMNS)
         chosen = torch.randint(len(data), size[:1], generator=draw).tolist()
         yield torch.stack([stretch(data[i], *size[1:], draw) for i in chosen])
 
