@@ -248,6 +248,8 @@ def test_the_tensors_of_a_family_fit_together(name):
     assert found.contacts.shape == found.distances.shape == (found.columns, found.columns)
     assert found.valid.shape == (found.columns,)
     assert torch.equal(found.contacts, found.distances < 8)
+    apart = (found.positions[:, None] - found.positions).norm(dim=-1)
+    torch.testing.assert_close(apart.float(), found.distances, equal_nan=True)
     pairs = found.valid[:, None] & found.valid
     assert torch.equal(found.distances.isnan(), ~pairs)
     assert torch.equal(found.distances[pairs], found.distances.mT[pairs])

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from archbook.data.alignments import Alignment, read_fasta
@@ -42,8 +42,9 @@ FOLDS = {
 class Family:
     """A family's alignment in the columns of one member whose structure is known.
 
-    Column c is the c-th residue of that member's domain, in all four tensors. Every entry of
-    `contacts` and `distances` that involves a residue with `valid` False is False and NaN.
+    Column c is the c-th residue of that member's domain, in all five tensors. Every entry of
+    `contacts`, `distances` and `positions` that involves a residue with `valid` False is False
+    and NaN.
     """
 
     name: str  # Pfam's, such as PF00013
@@ -51,6 +52,7 @@ class Family:
     tokens: Int64[Tensor, "rows columns"]  # row 0 is the member; `archbook.data.alphabet`
     contacts: Bool[Tensor, "columns columns"]  # distance < 8 angstrom, so True on the diagonal
     distances: Float32[Tensor, "columns columns"]  # C-beta to C-beta (glycine: C-alpha), angstrom
+    positions: Float64[Tensor, "columns 3"]  # of these atoms, angstrom
     valid: Bool[Tensor, " columns"]  # True where the structure has that atom
 
     @property
@@ -93,6 +95,7 @@ def family(name: str) -> Family:
         tokens=cut.tokens(),
         contacts=distances < CONTACT,
         distances=distances.float(),
+        positions=chain.positions,
         valid=chain.valid(),
     )
 
