@@ -71,8 +71,8 @@ PER_FAMILY = {"mean_field": mean_field, "pseudo_likelihood": pseudo_likelihood}
 GRID = {
     "msa": Config(),
     "untrained": Config("untrained"),
-    "single": Config("single", steps=1_500),
-    "single_wide": Config("single", steps=1_500, hidden=128),
+    "single": Config("single", steps=600),
+    "single_wide": Config("single", steps=600, hidden=128),
     **{name: Config(name) for name in PER_FAMILY},
 }
 TINY = dict(steps=4, batch=2, least_rows=2, most_rows=6, columns=16, layers=1, hidden=8, heads=2)
