@@ -306,17 +306,11 @@ def ceilings(config: Config) -> dict:
 
 
 def picture(reader: Reader, config: Config) -> dict:
-    """One unseen family: its scores, and one head before and after APC: the head whose map alone
-    is best for the families of the read-out."""
-    depth = min(64, config.deepest)
-    alone = []
-    for name in kinds(config)["read"]:
-        one = family(name)
-        maps = reader.features(shown_at(one, depth)).permute(2, 0, 1)  # (heads, columns, columns)
-        valid = counted(one, SEPARATION)
-        alone.append(precision_at(maps, one.contacts, one.columns, valid=valid))
-    head = int(torch.stack(alone).mean(0).argmax())
-    tokens = shown_at(family(PICTURE), depth)
+    """One unseen family: its scores, and the head of the largest weight before and after APC."""
+    tokens = shown_at(family(PICTURE), min(64, config.deepest))
+    weight = reader.head.regression.weight[0].detach()
+    size = reader.features(tokens).flatten(0, 1).std(0)
+    head = int((weight * size).argmax())
     with torch.no_grad():
         maps = reader.model.row_attentions(tokens[None].to(reader.device))[0].flatten(0, 1).cpu()
     kept = {
