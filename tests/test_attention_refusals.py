@@ -9,6 +9,7 @@ What turns red when a check is taken out (each was tried on a copy):
 
 import pytest
 import torch
+from refusals import each_raises
 from slow_attention import CAUSAL, DENSE, KINDS, bigbird, linformer, performer
 
 from archbook.attention import (
@@ -29,10 +30,6 @@ MASK = ones(2, 12, dtype=torch.bool)
 W = ones(7, 4)
 
 
-def refused(cases):
-    return pytest.mark.parametrize(("call", "error", "message"), cases)
-
-
 def check(call, error, message):
     with pytest.raises(error, match=message):
         call()
@@ -47,7 +44,7 @@ def with_nan():
 # ---- constructors ----
 
 
-@refused(
+test_nothing_is_built_from = each_raises(
     [
         (lambda: PerformerAttention(0, 7), ValueError, "head_dim must be at least 1, got 0"),
         (lambda: PerformerAttention(4.0, 7), TypeError, "head_dim must be an int, got 4.0"),
@@ -76,8 +73,6 @@ def with_nan():
         (lambda: gaussian_projection(7, 4.0), TypeError, "dim must be an int, got 4.0"),
     ]
 )
-def test_nothing_is_built_from(call, error, message):
-    check(call, error, message)
 
 
 # ---- what every kind refuses ----
@@ -149,7 +144,7 @@ def test_the_interface_alone_attends_to_nothing():
 # ---- what one kind refuses ----
 
 
-@refused(
+test_one_kind_refuses = each_raises(
     [
         (
             lambda: linformer()(X, X, X, None, 3),
@@ -192,8 +187,6 @@ def test_the_interface_alone_attends_to_nothing():
         (lambda: performer()(*[X.to("meta")] * 3), ValueError, "q must be on cpu .* on meta"),
     ]
 )
-def test_one_kind_refuses(call, error, message):
-    check(call, error, message)
 
 
 # ---- the features ----
@@ -239,7 +232,7 @@ def performer_step(**changed):
     return performer().step(ONE, ONE, ONE, sums(**changed))
 
 
-@refused(
+test_a_step_refuses_a_state = each_raises(
     [
         (lambda: full_step(k=X[:1]), ValueError, r"cache.k .*\(2, 3, keys, 4\), got \(1, 3, 12"),
         (lambda: full_step(v=ONE), ValueError, r"cache.v .*\(2, 3, 12, 4\), got \(2, 3, 2, 4\)"),
@@ -264,8 +257,6 @@ def performer_step(**changed):
         ),
     ]
 )
-def test_a_step_refuses_a_state(call, error, message):
-    check(call, error, message)
 
 
 @pytest.mark.parametrize("kind", DENSE)

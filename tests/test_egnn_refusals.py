@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from refusals import INF, NAN, each_raises, spoiled
 
 from archbook.checks import value_checks
 from archbook.egnn import (
@@ -15,20 +15,9 @@ from archbook.egnn import (
     sum_by_graph,
 )
 
-NAN, INF = float("nan"), float("inf")
 ones = torch.ones
 EDGES = complete_edges([4])  # 12 of them
 LOOP = torch.tensor([[0, 1, 1], [1, 0, 1]])
-
-
-def spoiled(value: float, *shape: int) -> Tensor:
-    tensor = ones(shape)
-    tensor.view(-1)[-1] = value
-    return tensor
-
-
-def refused(cases):
-    return pytest.mark.parametrize(("call", "error", "message"), cases)
 
 
 H, X = ones(4, 5), ones(4, 3)
@@ -55,7 +44,7 @@ def dense(h=HS, x=XS, edge_attr=None, mask=None, **options):
 # ---- constructors ----
 
 
-@refused(
+test_no_model_is_built_from = each_raises(
     [
         (lambda: EGCL(0), ValueError, "hidden must be at least 1, got 0"),
         (lambda: EGCL(2.0), TypeError, "hidden must be an int, got 2.0"),
@@ -87,9 +76,6 @@ def dense(h=HS, x=XS, edge_attr=None, mask=None, **options):
         (lambda: RadialField(2, 1, -1), ValueError, "edge_features must be at least 1, got -1"),
     ]
 )
-def test_no_model_is_built_from(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- edges ----
@@ -121,15 +107,12 @@ def test_every_model_refuses_edges(model, edges, error, message):
         TAKES_EDGES[model](edges)
 
 
-@refused(
+test_self_loops_are_refused_where_distances_divide = each_raises(
     [
         (lambda: layer(edges=LOOP, normalize=True), ValueError, "no self loops .* divide, got 1"),
         (lambda: EGNN(5, 2, 1, normalize=True)(H, X, LOOP), ValueError, "no self loops .* got 1"),
     ]
 )
-def test_self_loops_are_refused_where_distances_divide(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- nodes, edge attributes, velocities, masks of the layer ----
@@ -139,7 +122,7 @@ mask = ones(2, 4).bool()
 attr = ones(12, 2)
 
 
-@refused(
+test_the_layer_refuses_nodes = each_raises(
     [
         (lambda: layer(h=[[1.0]]), TypeError, "h must be a tensor, got list"),
         (lambda: layer(h=ones(4, 6)), ValueError, r"h must have shape \(nodes, 5\), got \(4, 6\)"),
@@ -159,12 +142,9 @@ attr = ones(12, 2)
         (lambda: layer(x=spoiled(-INF, 4, 3)), ValueError, "x must be finite, got 1 .* of 12"),
     ]
 )
-def test_the_layer_refuses_nodes(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_the_layer_refuses_edge_attributes = each_raises(
     [
         (lambda: with_attr(None), ValueError, "edge_attr must have 2 features, got None"),
         (lambda: layer(edge_attr=attr), ValueError, "edge_attr must have 0 features"),
@@ -178,12 +158,9 @@ def test_the_layer_refuses_nodes(call, error, message):
         (lambda: dense(edge_attr=ones(2, 12, 2), edge_features=2), ValueError, r"\(2, 4, 4, 2\)"),
     ]
 )
-def test_the_layer_refuses_edge_attributes(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_the_layer_refuses_velocities_and_dense_batches = each_raises(
     [
         (lambda: moving(None), ValueError, "v must be given with .*got NoneType"),
         (lambda: layer(v=X), ValueError, "v must be None without .*got Tensor"),
@@ -203,9 +180,6 @@ def test_the_layer_refuses_edge_attributes(call, error, message):
         (lambda: dense(mask=[[True]]), TypeError, "mask must be a tensor, got list"),
     ]
 )
-def test_the_layer_refuses_velocities_and_dense_batches(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- the other models share the layer's checks ----
@@ -216,7 +190,7 @@ field = RadialField(5, 1, edge_features=1, velocity=True)
 one = ones(12, 1)
 
 
-@refused(
+test_the_networks_refuse = each_raises(
     [
         (lambda: net(ones(4, 5), X, EDGES, v=X), ValueError, r"\(nodes, 6\), got \(4, 5\)"),
         (lambda: net(h6, X, EDGES), ValueError, "v must be given with velocity=True"),
@@ -243,15 +217,12 @@ one = ones(12, 1)
         (lambda: gnn(h6, EDGES, one, mask[:1]), ValueError, "wanted edges or mask, got both"),
     ]
 )
-def test_the_networks_refuse(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 regressor = EGNNRegressor(6, 5, 1)
 
 
-@refused(
+test_the_regressor_refuses = each_raises(
     [
         (lambda: regressor(h6, X, EDGES, graph[:3], 1), ValueError, r"graph .*\(4\), got \(3,\)"),
         (lambda: regressor(h6, X, EDGES, [0] * 4, 1), TypeError, "graph must be a tensor"),
@@ -264,23 +235,18 @@ regressor = EGNNRegressor(6, 5, 1)
         (lambda: sum_by_graph(h6, graph[:, None], 1), ValueError, r"graph .*\(4\), got \(4, 1\)"),
     ]
 )
-def test_the_regressor_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- autocast, and checks switched off ----
 
 
-@refused(
+test_under_autocast_the_layer_still_refuses = each_raises(
     [
         (lambda: layer(h=ones(4, 5).long()), TypeError, "h must be torch.float32 .*torch.int64"),
         (lambda: layer(x=ones(4, 3, device="meta")), ValueError, "x must be on cpu .* on meta"),
-    ]
+    ],
+    under=torch.autocast("cpu", torch.bfloat16),
 )
-def test_under_autocast_the_layer_still_refuses(call, error, message):
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(error, match=message):
-        call()
 
 
 def test_nan_passes_through_where_value_checks_are_off():

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from refusals import INF, NAN, each_raises, spoiled
+from torch import nn
 
 from archbook.checks import value_checks
 from archbook.folded_cnn import (
@@ -19,18 +20,7 @@ from archbook.folded_cnn import (
     unfold_logits,
 )
 
-NAN, INF = float("nan"), float("inf")
 ones = torch.ones
-
-
-def spoiled(value: float, *shape: int) -> Tensor:
-    tensor = ones(shape)
-    tensor.view(-1)[-1] = value
-    return tensor
-
-
-def refused(cases):
-    return pytest.mark.parametrize(("call", "error", "message"), cases)
 
 
 # ---- folding ----
@@ -43,7 +33,7 @@ def loss(labels, logits=logits, fold=2):
     return folded_cross_entropy(logits, labels, fold)
 
 
-@refused(
+test_folding_refuses = each_raises(
     [
         (lambda: fold_images(x, 0), ValueError, "fold must be at least 1, got 0"),
         (lambda: fold_images(x, -2), ValueError, "fold must be at least 1, got -2"),
@@ -63,12 +53,9 @@ def loss(labels, logits=logits, fold=2):
         (lambda: unfold_logits(None, 2), TypeError, "logits must be a tensor, got NoneType"),
     ]
 )
-def test_folding_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_the_loss_refuses = each_raises(
     [
         (lambda: loss(labels[:3]), ValueError, r"labels must have shape \(4\), got \(3,\)"),
         (lambda: loss(labels[:2]), ValueError, r"labels must have shape \(4\), got \(2,\)"),
@@ -83,9 +70,6 @@ def test_folding_refuses(call, error, message):
         (lambda: loss(labels, fold=4), ValueError, "logits divisible by fold = 4, given 6"),
     ]
 )
-def test_the_loss_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 def test_labels_are_not_read_where_value_checks_are_off():
@@ -97,7 +81,7 @@ def test_labels_are_not_read_where_value_checks_are_off():
 # ---- constructors ----
 
 
-@refused(
+test_constructors_and_schedules_refuse = each_raises(
     [
         (lambda: GameCNN(0, 52, 11, 1), ValueError, "height must be at least 1, got 0"),
         (lambda: GameCNN(22, 52.0, 11, 1), TypeError, "width must be an int, got 52.0"),
@@ -132,9 +116,6 @@ def test_labels_are_not_read_where_value_checks_are_off():
         (lambda: curriculum_classes(0, 5, 2, 1, 0), ValueError, "gap must be at least 1, got 0"),
     ]
 )
-def test_constructors_and_schedules_refuse(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- forward ----
@@ -143,7 +124,7 @@ net = NoScopeCNN(4, 5, 3, 2, 2, channels=2, fold=3)
 groups = ones(2, 6, 4, 5)
 
 
-@refused(
+test_a_net_refuses = each_raises(
     [
         (lambda: net([1.0]), TypeError, "x must be a tensor, got list"),
         (lambda: net(ones(6, 2, 4, 5)), ValueError, r"\(groups, 6, 4, 5\), got \(6, 2, 4, 5\)"),
@@ -158,20 +139,15 @@ groups = ones(2, 6, 4, 5)
         (lambda: net(spoiled(-INF, 2, 6, 4, 5)), ValueError, "x must be finite, got 1 .* of 240"),
     ]
 )
-def test_a_net_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_under_autocast_a_net_still_refuses = each_raises(
     [
         (lambda: net(groups.long()), TypeError, "x must be torch.float32 .*got torch.int64"),
         (lambda: net(ones(2, 2, 4, 5)), ValueError, r"\(groups, 6, 4, 5\), got \(2, 2, 4, 5\)"),
-    ]
+    ],
+    under=torch.autocast("cpu", torch.bfloat16),
 )
-def test_under_autocast_a_net_still_refuses(call, error, message):
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(error, match=message):
-        call()
 
 
 def test_nan_passes_through_where_value_checks_are_off():
@@ -190,7 +166,7 @@ double, strided = NoScopeCNN(4, 5, 3, 2, 2).double(), NoScopeCNN(4, 5, 3, 2, 2)
 strided.body[4].stride = 1
 
 
-@refused(
+test_separate_nets_must_be_alike = each_raises(
     [
         (lambda: block_diagonal([]), ValueError, "wanted networks of fold 1, given none"),
         (lambda: block_diagonal([net]), ValueError, "fold 1, given NoScopeCNN of 3"),
@@ -200,12 +176,9 @@ strided.body[4].stride = 1
         (lambda: block_diagonal([small, strided]), ValueError, "wanted networks built alike"),
     ]
 )
-def test_separate_nets_must_be_alike(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_the_server_and_the_cost_refuse = each_raises(
     [
         (lambda: FoldedClassifier(nn.Linear(1, 1)), TypeError, "int fold, .* got Linear with None"),
         (lambda: cost(nn.Linear(1, 1), 1), TypeError, "int fold, as a FoldedNet has, got Linear"),
@@ -229,6 +202,3 @@ def test_separate_nets_must_be_alike(call, error, message):
         (lambda: cost(net, 1).roofline(1.0, NAN), ValueError, "bandwidth must be pos.* got nan"),
     ]
 )
-def test_the_server_and_the_cost_refuse(call, error, message):
-    with pytest.raises(error, match=message):
-        call()

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from refusals import INF, NAN, each_raises, spoiled
 
 from archbook.checks import value_checks
 from archbook.gfnn import (
@@ -18,22 +19,11 @@ from archbook.gfnn import (
     grid_weights,
 )
 
-NAN, INF = float("nan"), float("inf")
 ones = torch.ones
 x, g = ones(9, 3), ones(9, 2)
 
 
-def spoiled(value: float, *shape: int) -> torch.Tensor:
-    tensor = ones(shape)
-    tensor.view(-1)[-1] = value
-    return tensor
-
-
-def refused(cases):
-    return pytest.mark.parametrize(("call", "error", "message"), cases)
-
-
-@refused(
+test_no_weights_come_from = each_raises(
     [
         (lambda: catmull_rom(0.5), TypeError, "m must be a tensor, got float"),
         (lambda: catmull_rom(ones(2).long()), TypeError, "m must be floating, got torch.int64"),
@@ -59,12 +49,9 @@ def refused(cases):
         (lambda: grid_weights(g * NAN, (4, 4)), ValueError, "g must be finite, got 18"),
     ]
 )
-def test_no_weights_come_from(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_no_module_is_built_from = each_raises(
     [
         (lambda: GridLinear(0, 4, (4,)), ValueError, "in_features must be at least 1, got 0"),
         (lambda: GridLinear(3, 4.0, (4,)), TypeError, "out_features must be an int, got 4.0"),
@@ -108,9 +95,6 @@ def test_no_weights_come_from(call, error, message):
         ),
     ]
 )
-def test_no_module_is_built_from(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 layer = GridLinear(3, 2, (5, 4))
@@ -118,7 +102,8 @@ network = GridFunctionedNetwork(3, 8, 2, (5, 4))
 
 
 @pytest.mark.parametrize("module", [layer, network], ids=["layer", "network"])
-@refused(
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
     [
         (([[1.0]], g), TypeError, "x must be a tensor, got list"),
         ((ones(9, 4), g), ValueError, r"x must have shape \(batch, 3\), got \(9, 4\)"),
@@ -139,7 +124,7 @@ network = GridFunctionedNetwork(3, 8, 2, (5, 4))
         ((x, spoiled(INF, 9, 2)), ValueError, "g must be finite, got 1 NaN or infinite of 18"),
         ((x, g, "fast"), ValueError, "'blend', 'experts', 'cells', got 'fast'"),
         ((x, g, None), ValueError, "order must be one of .*got None"),
-    ]
+    ],
 )
 def test_the_layer_and_the_network_refuse(module, call, error, message):
     with pytest.raises(error, match=message):
@@ -151,7 +136,7 @@ mann = ModeAdaptiveNetwork(3, 8, 2, gate_features=2)
 mlp, fourier = MLP(3, 8, 2), FourierMLP(3, 8, 2)
 
 
-@refused(
+test_the_baselines_refuse = each_raises(
     [
         (lambda: pfnn(x, g), ValueError, r"phase must have shape \(batch\), got \(9, 2\)"),
         (lambda: pfnn(x, ones(8)), ValueError, r"g must have shape \(9, 1\), got \(8, 1\)"),
@@ -172,9 +157,6 @@ mlp, fourier = MLP(3, 8, 2), FourierMLP(3, 8, 2)
         (lambda: fourier(x * INF), ValueError, "x must be finite, got 27"),
     ]
 )
-def test_the_baselines_refuse(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- where values cannot be read, and where they are not to be ----
@@ -198,16 +180,14 @@ def test_a_place_outside_a_grid_is_not_refused():
     assert grid_weights(-g, (5, 4)).isfinite().all()
 
 
-@refused(
+test_under_autocast_they_still_refuse = each_raises(
     [
         (lambda: layer(x.long(), g), TypeError, "x must be torch.float32 .*got torch.int64"),
         (lambda: layer(x, g.long()), TypeError, "g must be torch.float32 .*got torch.int64"),
         (lambda: mann(x, g.to("meta")), ValueError, "z must be on cpu .* on meta"),
-    ]
+    ],
+    under=torch.autocast("cpu", torch.bfloat16),
 )
-def test_under_autocast_they_still_refuse(call, error, message):
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(error, match=message):
-        call()
 
 
 @pytest.mark.parametrize("order", ["blend", "experts"])

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from refusals import INF, NAN, each_raises, spoiled
 
 from archbook.checks import value_checks
 from archbook.lmu import LMU, LegendreMemory, LinearMemory, LMUCell
 
-NAN, INF = float("nan"), float("inf")
 memory = LegendreMemory(4, 12.0)  # float32
 model = LMU(3, 5, 2, 4, 12.0)
 cell = LMUCell(3, 5, 4, 12.0)
@@ -14,17 +14,7 @@ ones, eye = torch.ones, torch.eye
 h, m = ones(2, 5), ones(2, 4)
 
 
-def spoiled(value: float, *shape: int) -> torch.Tensor:
-    tensor = ones(shape)
-    tensor.view(-1)[-1] = value
-    return tensor
-
-
-def refused(cases):
-    return pytest.mark.parametrize(("call", "error", "message"), cases)
-
-
-@refused(
+test_no_module_is_built_from = each_raises(
     [
         (lambda: LegendreMemory(0, 4.0), ValueError, "order must be at least 1, got 0"),
         (lambda: LegendreMemory(True, 4.0), TypeError, "order must be an int, got True"),
@@ -47,9 +37,6 @@ def refused(cases):
         (lambda: LMUCell(3, 5, 4.5, 12.0), TypeError, "order must be an int, got 4.5"),
     ]
 )
-def test_no_module_is_built_from(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 def test_a_window_under_two_steps_warns():
@@ -94,29 +81,30 @@ def test_the_memory_refuses_the_state(run, state, error, message):
         run(ones(2, 9, 1), state=state)
 
 
-@refused(
+test_the_memory_refuses = each_raises(
     [
         (lambda: memory(ones(2, 9, 1), "fast"), ValueError, "'fft', 'chunked', got 'fast'"),
         (lambda: memory(ones(2, 9, 1), None), ValueError, "mode must be one of .*got None"),
         (lambda: memory.step(ones(2)), ValueError, r"u must have shape \(batch, channels\)"),
         (lambda: memory.step(ones(2, 1), m), ValueError, r"state .* \(2, 1, 4\), got \(2, 4\)"),
         (lambda: memory.step(spoiled(NAN, 2, 1)), ValueError, "u must be finite, got 1"),
-        (lambda: memory.double()(ones(2, 9, 1)), TypeError, "torch.float64 like the memory, got"),
-        (lambda: memory.double()(ones(2, 9, 1).half()), TypeError, "like the memory, got .*16"),
+        (
+            lambda: LegendreMemory(4, 12.0).double()(ones(2, 9, 1)),
+            TypeError,
+            "torch.float64 like the memory, got",
+        ),
+        (
+            lambda: LegendreMemory(4, 12.0).double()(ones(2, 9, 1).half()),
+            TypeError,
+            "like the memory, got .*16",
+        ),
     ]
 )
-def test_the_memory_refuses(call, error, message):
-    try:
-        with pytest.raises(error, match=message):
-            call()
-    finally:
-        memory.float()
-
 
 x, good_mask = ones(2, 9, 3), ones(2, 9).bool()
 
 
-@refused(
+test_the_parallel_model_refuses = each_raises(
     [
         (lambda: model(ones(9, 3)), ValueError, r"x must have shape \(batch, time, 3\), got \(9"),
         (lambda: model(ones(2, 9, 4)), ValueError, r"\(batch, time, 3\), got \(2, 9, 4\)"),
@@ -146,12 +134,9 @@ x, good_mask = ones(2, 9, 3), ones(2, 9).bool()
         (lambda: model.final_state(ones(2, 9)), ValueError, r"x must have shape .*got \(2, 9\)"),
     ]
 )
-def test_the_parallel_model_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_the_cell_refuses = each_raises(
     [
         (lambda: cell(ones(2, 4)), ValueError, r"x_t must have shape \(batch, 3\), got \(2, 4\)"),
         (
@@ -174,20 +159,15 @@ def test_the_parallel_model_refuses(call, error, message):
         (lambda: cell.unroll(x, (h, m * NAN)), ValueError, "state m must be finite, got 8"),
     ]
 )
-def test_the_cell_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
-@refused(
+test_under_autocast_the_parallel_model_still_refuses = each_raises(
     [
         (lambda: model(x.long()), TypeError, "x must be torch.float32 .*got torch.int64"),
         (lambda: model(x.to("meta")), ValueError, "x must be on cpu like the weights, .* on meta"),
-    ]
+    ],
+    under=torch.autocast("cpu", torch.bfloat16),
 )
-def test_under_autocast_the_parallel_model_still_refuses(call, error, message):
-    with torch.autocast("cpu", torch.bfloat16), pytest.raises(error, match=message):
-        call()
 
 
 def test_nan_passes_through_where_value_checks_are_off():

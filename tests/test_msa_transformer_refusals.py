@@ -10,6 +10,7 @@ import re
 
 import pytest
 import torch
+from refusals import each_raises
 from slow_msa_transformer import SMALL, alignment, block_mask, padded
 from torch import Tensor
 
@@ -32,10 +33,6 @@ TOKENS = alignment(2, 3, 4)
 NET = MSATransformer(**SMALL).eval()
 
 
-def refused(cases):
-    return pytest.mark.parametrize(("call", "error", "message"), cases)
-
-
 def changed(tokens: Tensor, *place: int, to: int) -> Tensor:
     """A copy with another token at (example, row, column)."""
     tokens = tokens.clone()
@@ -54,7 +51,7 @@ def net(**options) -> MSATransformer:
 # ---- constructors ----
 
 
-@refused(
+test_no_model_is_built_from = each_raises(
     [
         (lambda: TiedRowAttention(0, 1), ValueError, "hidden must be at least 1, got 0"),
         (lambda: TiedRowAttention(6.0, 1), TypeError, "hidden must be an int, got 6.0"),
@@ -88,15 +85,12 @@ def net(**options) -> MSATransformer:
         (lambda: net(attention_dropout=1.0), ValueError, "0 <= dropout < 1, given 1.0"),
     ]
 )
-def test_no_model_is_built_from(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- tokens ----
 
 
-@refused(
+test_the_network_refuses = each_raises(
     [
         (lambda: NET([[[0, 4]]]), TypeError, "tokens must be a tensor, got list"),
         (lambda: NET(TOKENS[0]), ValueError, r"\(batch, rows, columns\), got \(3, 4\)"),
@@ -147,9 +141,6 @@ def test_no_model_is_built_from(call, error, message):
         ),
     ]
 )
-def test_the_network_refuses(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 @pytest.mark.parametrize("rows", [1, 16])
@@ -167,7 +158,7 @@ def test_without_tables_there_is_no_limit():
 RAGGED = padded([TOKENS[0], alignment(1, 5, 6)[0]])  # 3 x 4 and 5 x 6, in 5 x 6
 
 
-@refused(
+test_padding_is_refused_where = each_raises(
     [
         (
             lambda: NET(changed(RAGGED, 1, 2, 3, to=1)),
@@ -214,9 +205,6 @@ RAGGED = padded([TOKENS[0], alignment(1, 5, 6)[0]])  # 3 x 4 and 5 x 6, in 5 x 6
         ),
     ]
 )
-def test_padding_is_refused_where(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 TAKES_MASK = {
@@ -297,7 +285,7 @@ def fit(features: Tensor = PAIR_FEATURES, contacts: Tensor = PAIRS, **settings) 
     ContactHead(2).fit(features, contacts, **settings)
 
 
-@refused(
+test_the_other_parts_refuse = each_raises(
     [
         (lambda: ContactHead(6)(maps[0]), ValueError, r"attentions must have shape .*\(2, 3, 4, 4"),
         (lambda: ContactHead(5)(maps), ValueError, r"layers x heads = 5 maps, given \(2, 3\)"),
@@ -334,9 +322,6 @@ def fit(features: Tensor = PAIR_FEATURES, contacts: Tensor = PAIRS, **settings) 
         (lambda: diversity_subsample([[1]], 2), TypeError, "alignment must be a tensor, got list"),
     ]
 )
-def test_the_other_parts_refuse(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 # ---- checks switched off ----
