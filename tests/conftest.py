@@ -1,7 +1,19 @@
-"""What every test meets: GPU tests skip without a GPU, and seeds do not leak between tests."""
+"""What every test meets: GPU tests skip without a GPU, and seeds do not leak between tests.
+
+And what the tests of the benchmarks share: `bench` and `quick`, for the STEM that a file names.
+"""
+
+import gc
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+
+pytest.register_assert_rewrite("portability")  # its asserts then say what they found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -14,3 +26,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _one_fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def bench(request: pytest.FixtureRequest) -> ModuleType:
+    """The benchmark of the test file's STEM, as on a machine without peers."""
+    name = f"bench_{request.module.STEM}"
+    file = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
+        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
+        spec.loader.exec_module(module)
+    module.installed = dict
+    return module
+
+
+@pytest.fixture
+def written(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Path]:
+    """Where a quick run writes, its folder standing in for the repository."""
+    stem = request.module.STEM
+    stand_in = tmp_path / "results" / stem / "bench.json"
+    frame = "archbook.running.benchmark"
+    monkeypatch.setattr(f"{frame}.results_path", lambda stem, name: stand_in)
+    monkeypatch.setattr(f"{frame}.ROUNDS", (2, 2))
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    yield tmp_path / ".runs" / stem / "bench.json"
+    gc.unfreeze()  # the benchmark set aside what the tests before it had made
+
+
+@pytest.fixture
+def quick(bench: ModuleType, written: Path, tmp_path: Path) -> Callable[..., dict]:
+    """Runs the benchmark at tiny size and reads what it wrote, which is nothing under results."""
+
+    def run(*options: str) -> dict:
+        bench.main(["--quick", "--threads", "1", *options])
+        assert not (tmp_path / "results").exists()
+        return json.loads(written.read_text())
+
+    return run

@@ -1,60 +1,32 @@
 """The EGNN benchmark at tiny size, with no peer installed: whole tables, equal candidates only."""
 
-import gc
-import importlib.util
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-from archbook.running import benchmark, check_bench, peak_memory
+from archbook.running import check_bench, peak_memory
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "bench_egnn.py"
+STEM = "egnn"
 SMALL = {"graphs": 2, "nodes": 4, "layers": 2}
 SPARSE = {"nodes": 30, "k": 5, "layers": 2}
 OURS_AND_OFFICIAL = {"dense", "edge list", "official style"}
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_egnn", FILE)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
-        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
-        spec.loader.exec_module(module)
-    module.installed = dict  # as on a machine without peers
-    return module
-
-
-@pytest.fixture
-def written(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where a quick run writes, its folder standing in for the repository."""
-    stand_in = tmp_path / "results" / "egnn" / "bench.json"
-    monkeypatch.setattr(benchmark, "results_path", lambda stem, name: stand_in)
-    monkeypatch.setattr(benchmark, "ROUNDS", (2, 2))
-    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    yield tmp_path / ".runs" / "egnn" / "bench.json"
-    gc.unfreeze()  # the benchmark set aside what the tests before it had made
-
-
 def test_a_quick_run_without_peers_writes_every_table_whole_and_nothing_under_results(
-    bench: ModuleType, written: Path, tmp_path: Path
+    quick: Callable,
 ):
-    bench.main(["--quick", "--threads", "1"])
-    found = json.loads(written.read_text())
+    found = quick()
     rows = {table["name"]: len(table["rows"]) for table in found["tables"]}
     wanted = {"dense": 2, "dense_wide": 2, "order1": 2, "sparse": 2, "sparse_wide": 2, "size": 2}
     assert check_bench(found) == []
     assert rows == wanted
-    assert not (tmp_path / "results").exists()
 
 
-def test_a_row_says_which_candidate_is_absent_and_why(bench: ModuleType, written: Path):
-    bench.main(["--quick", "--threads", "1", "--part", "dense"])
-    first = json.loads(written.read_text())["tables"][0]["rows"][0]
+def test_a_row_says_which_candidate_is_absent_and_why(quick: Callable):
+    first = quick("--part", "dense")["tables"][0]["rows"][0]
     assert set(first["candidates"]) == OURS_AND_OFFICIAL
     assert first["absent"] == {
         "torch_geometric": "torch-geometric is not installed",
@@ -73,7 +45,7 @@ def test_a_peer_that_holds_all_pairs_is_left_out_of_large_graphs(
 
 
 def test_a_candidate_that_computes_something_else_is_not_timed(
-    bench: ModuleType, written: Path, monkeypatch: pytest.MonkeyPatch
+    bench: ModuleType, quick: Callable, written: Path, monkeypatch: pytest.MonkeyPatch
 ):
     class Unlike(bench.OfficialStyle):
         def forward(self, h, x, edges):
@@ -81,7 +53,7 @@ def test_a_candidate_that_computes_something_else_is_not_timed(
 
     monkeypatch.setitem(bench.MADE_HERE, "official style", Unlike)
     with pytest.raises(AssertionError, match="official style differs from edge list"):
-        bench.main(["--quick", "--threads", "1", "--part", "sparse"])
+        quick("--part", "sparse")
     assert not written.exists()
 
 
@@ -158,5 +130,5 @@ def test_a_candidate_that_ran_at_one_size_has_no_exponent(bench: ModuleType):
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"nodes": 1024, "k": 8, "layers": 2}
     messages = size["nodes"] * size["k"] * bench.WIDTH * 4
-    target = f"{FILE}:step_alone"
+    target = f"{bench.__file__}:step_alone"
     assert peak_memory(target, "edge list", size, False, "cpu") > 2 * size["layers"] * messages

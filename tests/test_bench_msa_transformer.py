@@ -1,19 +1,16 @@
 """The MSA Transformer benchmark at tiny size, with no peer installed: whole tables, equal
 candidates only."""
 
-import gc
-import importlib.util
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-from archbook.running import assert_same_results, benchmark, check_bench, peak_memory
+from archbook.running import assert_same_results, check_bench, peak_memory
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "bench_msa_transformer.py"
+STEM = "msa_transformer"
 SMALL = {"rows": 4, "columns": 6}
 EQUAL = {
     "model": ("ours", "ours, recomputed in chunks"),
@@ -22,42 +19,17 @@ EQUAL = {
 }
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_msa_transformer", FILE)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
-        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
-        spec.loader.exec_module(module)
-    module.installed = dict  # as on a machine without peers
-    return module
-
-
-@pytest.fixture
-def written(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where a quick run writes, its folder standing in for the repository."""
-    stand_in = tmp_path / "results" / "msa_transformer" / "bench.json"
-    monkeypatch.setattr(benchmark, "results_path", lambda stem, name: stand_in)
-    monkeypatch.setattr(benchmark, "ROUNDS", (2, 2))
-    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    yield tmp_path / ".runs" / "msa_transformer" / "bench.json"
-    gc.unfreeze()  # the benchmark set aside what the tests before it had made
-
-
 def test_a_quick_run_without_peers_writes_every_table_whole_and_nothing_under_results(
-    bench: ModuleType, written: Path, tmp_path: Path
+    quick: Callable,
 ):
-    bench.main(["--quick", "--threads", "1"])
-    found = json.loads(written.read_text())
+    found = quick()
     rows = {table["name"]: len(table["rows"]) for table in found["tables"]}
     assert check_bench(found) == []
     assert rows == {"model": 2, "row": 2, "column": 2, "rows": 2}
-    assert not (tmp_path / "results").exists()
 
 
-def test_a_row_says_that_the_peer_is_absent(bench: ModuleType, written: Path):
-    bench.main(["--quick", "--threads", "1", "--part", "model"])
-    first = json.loads(written.read_text())["tables"][0]["rows"][0]
+def test_a_row_says_that_the_peer_is_absent(quick: Callable):
+    first = quick("--part", "model")["tables"][0]["rows"][0]
     assert set(first["candidates"]) == {"ours", "ours, recomputed in chunks"}
     assert first["absent"] == {"fair-esm": "fair-esm is not installed"}
 
@@ -68,7 +40,7 @@ def test_attention_over_all_tokens_is_left_out_of_large_alignments(bench: Module
 
 
 def test_a_candidate_that_computes_something_else_is_not_timed(
-    bench: ModuleType, written: Path, monkeypatch: pytest.MonkeyPatch
+    bench: ModuleType, quick: Callable, written: Path, monkeypatch: pytest.MonkeyPatch
 ):
     class Unlike(bench.FusedRows):
         def _flat(self, part):
@@ -76,7 +48,7 @@ def test_a_candidate_that_computes_something_else_is_not_timed(
 
     monkeypatch.setattr(bench, "FusedRows", Unlike)
     with pytest.raises(AssertionError, match="fused attention differs from ours"):
-        bench.main(["--quick", "--threads", "1", "--part", "layers"])
+        quick("--part", "layers")
     assert not written.exists()
 
 
@@ -141,5 +113,4 @@ def test_a_candidate_that_ran_at_one_size_has_no_exponent(bench: ModuleType):
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"rows": 32, "columns": 64}
     hidden = size["rows"] * size["columns"] * bench.HIDDEN * 4
-    target = f"{FILE}:step_alone"
-    assert peak_memory(target, "ours", size, "row", "cpu") > 4 * hidden
+    assert peak_memory(f"{bench.__file__}:step_alone", "ours", size, "row", "cpu") > 4 * hidden
