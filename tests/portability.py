@@ -1,0 +1,271 @@
+"""What every model must bear: each dtype, place and form of running that torch knows.
+
+A chapter's test file names its models and says what they are called with; the tests are these:
+
+    class TestPortability(Portability):
+        models = {"EGCL": lambda: EGCL(5), "RadialField": lambda: RadialField(6, 2)}
+
+        def inputs(self, name, form=""):
+            given = {"x": torch.randn(4, 3), "edges": complete_edges([4])}
+            return given | {"h": torch.randn(4, 5)} if name == "EGCL" else given
+
+The other attributes of the class say what else may differ. What one chapter alone promises it
+tests itself.
+"""
+
+import copy
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+Given = dict[str, Any]  # what a model is called with, by the names of its arguments
+
+
+def is_floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def to(given: Given, where: torch.dtype | str) -> Given:
+    """Tensors to a device, or the floating ones to a dtype."""
+    moves = is_floating if isinstance(where, torch.dtype) else torch.is_tensor
+    return {key: value.to(where) if moves(value) else value for key, value in given.items()}
+
+
+def as_leaves(given: Given) -> Given:
+    """The same, with floating inputs that take gradients."""
+    return {k: v.detach().requires_grad_() if is_floating(v) else v for k, v in given.items()}
+
+
+def run(call: Callable, given: Given) -> list[Tensor]:
+    """All tensors that come out, of one tensor, a tuple of them or a dataclass."""
+    out = call(**given)
+    if not isinstance(out, tuple):
+        out = vars(out).values() if is_dataclass(out) else [out]
+    return [part for part in out if part is not None]
+
+
+def same(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
+    return all(torch.equal(f, w) for f, w in zip(found, wanted, strict=True))
+
+
+def assert_near(found: Sequence[Tensor], wanted: Sequence[Tensor], near: float) -> None:
+    torch.testing.assert_close([f.float() for f in found], [*wanted], atol=near, rtol=near)
+
+
+def compiled(call: Callable, **options) -> Callable:
+    torch.compiler.reset()
+    return torch.compile(call, fullgraph=True, **{"backend": "eager", **options})
+
+
+def every_second(x: Tensor) -> Tensor:
+    """The same numbers, each followed in memory by one that is not read."""
+    return torch.stack([x, x], -1)[..., 0]
+
+
+def swapped(x: Tensor) -> Tensor:
+    """The same numbers with two axes swapped in memory; not the batch, where there is a choice."""
+    i = 1 if x.ndim > 2 else 0
+    j = min(i + 1, x.ndim - 1)
+    return x.transpose(i, j).contiguous().transpose(i, j)
+
+
+class Portability:
+    models: Mapping[str, Callable[[], nn.Module]]
+    cases: Sequence[tuple[str, str]] = ()  # (model, form) pairs; () is every model in form ""
+    only: Mapping[Callable, Sequence[tuple[str, str]]] = {}  # test: the pairs that it runs for
+
+    near_float64 = 1e-4
+    near_bfloat16 = 0.05
+    near_gradients: float | None = None  # under autocast, of the largest entry; None: finite
+    dtype_under_autocast: torch.dtype | None = torch.bfloat16  # None: outputs differ in it
+    layouts: Sequence[Callable[[Tensor], Tensor]] = (every_second, swapped)
+    near_on_cuda = (1e-10, 1e-9)  # outputs and gradients, in float64
+    unused_parameters = False  # whether some outputs do without some parameters
+
+    def inputs(self, name: str, form: str = "") -> Given:
+        """On the CPU in float32. A form is a way to call the model; without one, the usual way."""
+        raise NotImplementedError
+
+    def given(self, *case: str) -> Given:
+        """The inputs, the same numbers each time."""
+        torch.manual_seed(1)
+        return self.inputs(*case)
+
+    def build(self, name: str, seed: int = 0) -> nn.Module:
+        """The model with weights that hide no path: fresh ones may be close to zero."""
+        torch.manual_seed(seed)
+        model = self.models[name]()
+        for part in model.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
+        return model
+
+    def to_compile(self, name: str, form: str) -> tuple[nn.Module, Given]:
+        """The model and its inputs; smaller ones where tracing would take long."""
+        return self.build(name), self.given(name, form)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Tests that take a `form` run for every case, those that take a `name` for every model."""
+        if "form" in metafunc.fixturenames:
+            cases = self.cases or [(name, "") for name in self.models]
+            cases = self.only.get(metafunc.function, cases)
+            ids = ["-".join(filter(None, case)) for case in cases]
+            metafunc.parametrize(("name", "form"), cases, ids=ids)
+        elif "name" in metafunc.fixturenames:
+            metafunc.parametrize("name", self.models)
+
+    def gradients(self, outputs, model: nn.Module, given: Given, **options) -> list[Tensor]:
+        """Of the inputs that take them and of all parameters, zero where there may be none."""
+        leaves = [value for value in given.values() if is_floating(value) and value.requires_grad]
+        total = sum(out.double().square().sum() for out in outputs)
+        options["materialize_grads"] = self.unused_parameters
+        return [*torch.autograd.grad(total, [*leaves, *model.parameters()], **options)]
+
+    # ---- dtypes ----
+
+    def test_float64_in_gives_float64_out_near_float32(self, name, form):
+        model, given = self.build(name), self.given(name, form)
+        wanted = run(model, given)
+        found = run(model.double(), to(given, torch.float64))
+        assert all(out.dtype == torch.float64 for out in found)
+        assert_near(found, wanted, self.near_float64)
+
+    def test_the_default_dtype_is_followed(self, name):
+        torch.set_default_dtype(torch.float64)
+        try:
+            model = self.models[name]()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        outputs = run(model, to(self.given(name), torch.float64))
+        assert all(out.dtype == torch.float64 for out in outputs)
+
+    def test_a_bfloat16_model_stays_near_the_float32_one(self, name, form):
+        """With the numbers that bfloat16 can hold in both."""
+        model = self.build(name).bfloat16()
+        given = as_leaves(to(self.given(name, form), torch.bfloat16))
+        wanted = run(copy.deepcopy(model).float(), to(given, torch.float32))
+        found = run(model, given)
+        assert all(out.dtype == torch.bfloat16 for out in found)
+        assert_near(found, wanted, self.near_bfloat16)
+        assert all(grad.isfinite().all() for grad in self.gradients(found, model, given))
+
+    def test_under_autocast_a_model_stays_near_the_float32_one_and_trains(self, name, form):
+        model, given = self.build(name), as_leaves(self.given(name, form))
+        wanted = run(model, given)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = run(model, given)
+            inside = self.gradients(found, model, given, retain_graph=True)
+        outside = self.gradients(found, model, given)
+        if self.dtype_under_autocast:
+            assert all(out.dtype == self.dtype_under_autocast for out in found)
+        assert_near(found, wanted, self.near_bfloat16)
+        for grads in (inside, outside):
+            assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in grads)
+        if self.near_gradients is None:
+            return
+        for w, *grads in zip(self.gradients(wanted, model, given), inside, outside, strict=True):
+            near = self.near_gradients * float(w.abs().max())
+            torch.testing.assert_close(grads, [w, w], atol=near, rtol=0)
+
+    def test_under_autocast_inputs_may_be_bfloat16_already(self, name, form):
+        model, given = self.build(name), to(self.given(name, form), torch.bfloat16)
+        wanted = run(model, to(given, torch.float32))
+        with torch.autocast("cpu", torch.bfloat16):
+            found = run(model, given)
+        assert_near(found, wanted, self.near_bfloat16)
+
+    # ---- storage ----
+
+    def with_other_numbers(self, name: str) -> nn.Module:
+        other = self.build(name, seed=1)
+        for value in other.state_dict().values():
+            value.add_(1)
+        return other
+
+    def test_safetensors_restore_the_outputs_to_the_bit(self, name):
+        model, other = self.build(name), self.with_other_numbers(name)
+        other.load_state_dict(load(save(model.state_dict())), strict=True)
+        assert same(run(other, self.given(name)), run(model, self.given(name)))
+
+    def test_a_state_dict_restores_the_outputs_to_the_bit(self, name):
+        model, other, stored = self.build(name), self.with_other_numbers(name), io.BytesIO()
+        torch.save(model.state_dict(), stored)
+        stored.seek(0)
+        other.load_state_dict(torch.load(stored, weights_only=True), strict=True)
+        assert same(run(other, self.given(name)), run(model, self.given(name)))
+
+    def test_a_deep_copy_gives_the_same_and_shares_nothing(self, name):
+        model, given = self.build(name), self.given(name)
+        wanted = run(model, given)
+        twin = copy.deepcopy(model)
+        for tensor in [*model.parameters(), *model.buffers()]:
+            tensor.data.zero_()
+        assert same(run(twin, given), wanted)
+        assert same(run(twin.double().float(), given), wanted)
+
+    # ---- places ----
+
+    def test_a_model_built_on_the_meta_device_runs_there_and_can_be_brought_back(self, name, form):
+        real, given = self.build(name), self.given(name, form)
+        with torch.device("meta"):
+            model = self.models[name]().train(real.training)
+        outputs, wanted = run(model, to(given, "meta")), run(real, given)
+        assert all(out.is_meta for out in outputs)
+        assert [out.shape for out in outputs] == [out.shape for out in wanted]
+        model.to_empty(device="cpu").load_state_dict(real.state_dict())
+        assert same(run(model, given), wanted)
+
+    # ---- running ----
+
+    def test_an_input_is_never_modified_and_two_runs_are_equal_to_the_bit(self, name, form):
+        model, given = self.build(name), self.given(name, form)
+        before = copy.deepcopy(given)
+        assert same(run(model, given), run(model, given))
+        tensors = [key for key, value in given.items() if torch.is_tensor(value)]
+        assert all(torch.equal(given[key], before[key]) for key in tensors)
+
+    def test_a_model_first_run_in_inference_mode_can_be_trained_after(self, name, form):
+        model, given = self.build(name), as_leaves(self.given(name, form))
+        with torch.inference_mode():
+            inferred = run(model, self.given(name, form))
+        trained = run(model, given)
+        assert same(trained, inferred)
+        assert all(grad.isfinite().all() for grad in self.gradients(trained, model, given))
+
+    def test_strided_inputs_give_the_same_as_contiguous_ones(self, name, form):
+        model, given = self.build(name), self.given(name, form)
+        wanted = run(model, given)
+        for layout in self.layouts:
+            strided = {k: layout(v) if torch.is_tensor(v) else v for k, v in given.items()}
+            assert any(not v.is_contiguous() for v in strided.values() if torch.is_tensor(v))
+            torch.testing.assert_close(run(model, strided), wanted)
+
+    # ---- torch.compile ----
+
+    def test_every_model_compiles_to_one_graph_with_the_same_gradients(self, name, form):
+        model, given = self.to_compile(name, form)
+        given = as_leaves(given)
+        wanted, found = run(model, given), run(compiled(model), given)
+        torch.testing.assert_close(found, wanted)
+        found, wanted = (self.gradients(outputs, model, given) for outputs in (found, wanted))
+        torch.testing.assert_close(found, wanted)
+
+    # ---- CUDA ----
+
+    @pytest.mark.gpu
+    def test_on_cuda_a_model_gives_the_outputs_and_gradients_of_the_cpu(self, name, form):
+        model, given = self.build(name).double(), to(self.given(name, form), torch.float64)
+        other, there = copy.deepcopy(model).cuda(), as_leaves(to(given, "cuda"))
+        given = as_leaves(given)
+        wanted, found = run(model, given), run(other, there)
+        outputs, grads = self.near_on_cuda
+        assert all(out.isfinite().all() for out in found)
+        torch.testing.assert_close([f.cpu() for f in found], wanted, atol=outputs, rtol=outputs)
+        found, wanted = self.gradients(found, other, there), self.gradients(wanted, model, given)
+        torch.testing.assert_close([f.cpu() for f in found], wanted, atol=grads, rtol=grads)
