@@ -3,22 +3,21 @@
 What turns red when the code is broken (each was tried on a copy):
 - a cast that rounds the matrices: test_a_cast_there_and_back_restores_the_exact_matrices
 - tables kept over a cast: test_a_cast_also_renews_the_tables
-- tables made in inference mode: test_a_module_first_run_in_inference_mode_can_be_trained_after
+- tables made in inference mode: test_a_model_first_run_in_inference_mode_can_be_trained_after
 - matrices in the state_dict: test_the_fixed_matrices_are_neither_parameters_nor_in_the_state_dict
 - autocast not switched off: test_under_autocast_the_memory_is_as_exact_as_without
 """
 
-import copy
-import io
-
 import pytest
 import torch
-from safetensors.torch import load, save
+from portability import Portability, compiled
 from torch import Tensor, nn
 
 from archbook.lmu import LMU, LegendreMemory, LinearMemory, LMUCell, legendre_delay_matrices
 
 MODES = ("auto", "recurrent", "fft", "chunked")
+NETWORKS = [(name, mode) for name in ("LMU", "LMU-last") for mode in ("", "fft", "chunked")]
+NETWORKS += [("LMUCell", "")]
 
 
 class Unrolled(nn.Module):
@@ -32,38 +31,55 @@ class Unrolled(nn.Module):
         return self.cell.unroll(x)
 
 
-def build(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    return {
-        "memory": lambda: LegendreMemory(4, 12.0),
-        "LMU": lambda: LMU(2, 5, 3, 4, 12.0),
-        "LMU-last": lambda: LMU(2, 5, 3, 4, 12.0, return_sequences=False),
-        "LMUCell": Unrolled,
-    }[name]()
-
-
-NAMES = ("memory", "LMU", "LMU-last", "LMUCell")
-every_module = pytest.mark.parametrize("name", NAMES)
-every_network = pytest.mark.parametrize("name", NAMES[1:])
-
-
 def signal(time: int = 70, seed: int = 1) -> Tensor:
     return torch.randn(2, time, 2, generator=torch.Generator().manual_seed(seed))
 
 
-def memories(module: nn.Module) -> list[LegendreMemory]:
-    return [part for part in module.modules() if isinstance(part, LegendreMemory)]
+def time_first(x: Tensor) -> Tensor:
+    return x.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+class TestPortability(Portability):
+    models = {
+        "memory": lambda: LegendreMemory(4, 12.0),
+        "LMU": lambda: LMU(2, 5, 3, 4, 12.0),
+        "LMU-last": lambda: LMU(2, 5, 3, 4, 12.0, return_sequences=False),
+        "LMUCell": Unrolled,
+    }
+    cases = [*(("memory", mode) for mode in ("", *MODES[1:])), *NETWORKS]
+    only = {  # the memory stays in float32: see below
+        Portability.test_a_bfloat16_model_stays_near_the_float32_one: NETWORKS,
+        Portability.test_under_autocast_a_model_stays_near_the_float32_one_and_trains: NETWORKS,
+        Portability.test_every_model_compiles_to_one_graph_with_the_same_gradients: [
+            (name, "") for name in ("LMU", "LMU-last", "LMUCell")
+        ],
+    }
+    layouts = (*Portability.layouts, time_first)
+    near_gradients = 0.1
+    near_on_cuda = (1e-11, 1e-10)
+
+    def inputs(self, name, form=""):
+        given = {"u" if name == "memory" else "x": signal()}
+        return given | {"mode": form} if form else given
+
+    def to_compile(self, name, form):
+        return self.build(name), {"x": signal(5)}
+
+    def test_a_cast_there_and_back_restores_the_exact_matrices(self, name):
+        A_bar, B_bar = legendre_delay_matrices(4, 12.0)
+        model = self.build(name).double().float().bfloat16().double()
+        for memory in (part for part in model.modules() if isinstance(part, LegendreMemory)):
+            assert torch.equal(memory.A_bar, A_bar)
+            assert torch.equal(memory.B_bar, B_bar)
+
+    def test_the_fixed_matrices_are_neither_parameters_nor_in_the_state_dict(self, name):
+        model = self.build(name)
+        model(signal())
+        names = [*model.state_dict(), *(name for name, _ in model.named_parameters())]
+        assert not [name for name in names if "memory" in name or "_bar" in name]
 
 
 # ---- dtypes ----
-
-
-@every_module
-def test_a_cast_there_and_back_restores_the_exact_matrices(name):
-    A_bar, B_bar = legendre_delay_matrices(4, 12.0)
-    for memory in memories(build(name).double().float().bfloat16().double()):
-        assert torch.equal(memory.A_bar, A_bar)
-        assert torch.equal(memory.B_bar, B_bar)
 
 
 def test_a_cast_also_renews_the_tables():
@@ -79,16 +95,6 @@ def test_nobody_else_can_change_the_matrices():
     assert torch.equal(memory.float().A_bar, legendre_delay_matrices(4, 12.0)[0].float())
 
 
-@every_module
-def test_the_default_dtype_is_followed(name):
-    torch.set_default_dtype(torch.float64)
-    try:
-        module = build(name)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert module(signal().double()).dtype == torch.float64
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_half_precision_signal_is_remembered_in_float32(dtype, mode):
@@ -96,27 +102,6 @@ def test_a_half_precision_signal_is_remembered_in_float32(dtype, mode):
     states = memory.to(dtype)(u, mode)
     assert memory.A_bar.dtype == states.dtype == torch.float32
     torch.testing.assert_close(states, memory(u.float(), mode))
-
-
-@every_network
-def test_a_bfloat16_network_stays_near_the_float32_one(name):
-    module, x = build(name), signal().bfloat16()
-    wanted = module(x.float())
-    found = module.bfloat16()(x)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), wanted, atol=0.05, rtol=0.05)
-
-
-@every_network
-def test_under_autocast_a_network_stays_near_the_float32_one_and_trains(name):
-    module, x = build(name), signal()
-    wanted = module(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = module(x)
-    found.float().square().sum().backward()
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), wanted, atol=0.05, rtol=0.05)
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
 
 
 def test_under_autocast_the_memory_is_as_exact_as_without():
@@ -139,47 +124,7 @@ def test_streaming_in_bfloat16_equals_the_parallel_form():
         torch.testing.assert_close(torch.stack(outputs, 1), model(x), atol=0.01, rtol=0.01)
 
 
-# ---- storage ----
-
-
-@every_module
-def test_the_fixed_matrices_are_neither_parameters_nor_in_the_state_dict(name):
-    module = build(name)
-    module(signal())
-    names = [*module.state_dict(), *(name for name, _ in module.named_parameters())]
-    assert not [name for name in names if "memory" in name or "_bar" in name]
-
-
-@every_network
-def test_a_state_dict_restores_the_outputs_to_the_bit(name):
-    module, other, x = build(name), build(name), signal()
-    for weight in other.parameters():
-        nn.init.normal_(weight)
-    stored = io.BytesIO()
-    torch.save(module.state_dict(), stored)
-    stored.seek(0)
-    other.load_state_dict(torch.load(stored, weights_only=True), strict=True)
-    assert torch.equal(other(x), module(x))
-
-
-@every_network
-def test_safetensors_restore_the_outputs_to_the_bit(name):
-    module, other, x = build(name), build(name), signal()
-    for weight in other.parameters():
-        nn.init.normal_(weight)
-    other.load_state_dict(load(save(module.state_dict())), strict=True)
-    assert torch.equal(other(x), module(x))
-
-
-@every_module
-def test_a_deep_copy_gives_the_same_and_shares_nothing(name):
-    module, x = build(name), signal()
-    wanted = module(x)
-    twin = copy.deepcopy(module)
-    for tensor in [*module.parameters(), *module.buffers()]:
-        tensor.data.zero_()
-    assert torch.equal(twin(x), wanted)
-    assert torch.equal(twin.double().float()(x), wanted)
+# ---- printing ----
 
 
 @pytest.mark.parametrize(
@@ -206,25 +151,7 @@ def test_the_memory_runs_on_the_meta_device_in_every_form(mode):
     assert memory.step(u[:, 0], state).shape == (2, 2, 4)
 
 
-@every_module
-def test_a_module_built_on_the_meta_device_runs_there_and_can_be_brought_back(name):
-    with torch.device("meta"):
-        module = build(name)
-        assert module(torch.ones(2, 70, 2)).is_meta
-    module.to_empty(device="cpu").load_state_dict(build(name).state_dict())
-    assert torch.equal(module(signal()), build(name)(signal()))
-
-
 # ---- running ----
-
-
-@every_module
-def test_an_input_is_never_modified_and_two_runs_are_equal_to_the_bit(name):
-    module, x = build(name), signal()
-    before = x.clone()
-    first, second = module(x), module(x)
-    assert torch.equal(x, before)
-    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("form", ["recurrent", "fft", "chunked", "last", "step"])
@@ -241,32 +168,7 @@ def test_a_state_is_never_modified(form):
     assert torch.equal(state, before)
 
 
-@every_module
-@pytest.mark.parametrize("mode", ["fft", "chunked"])
-def test_a_module_first_run_in_inference_mode_can_be_trained_after(name, mode):
-    module, x = build(name), signal().requires_grad_()
-    options = {} if name == "LMUCell" else {"mode": mode}
-    with torch.inference_mode():
-        inferred = module(signal(), **options)
-    trained = module(x, **options)
-    trained.sum().backward()
-    assert torch.equal(trained, inferred)
-    assert x.grad.isfinite().all()
-
-
-def test_a_strided_signal_gives_the_same_as_a_contiguous_one():
-    memory, u = LegendreMemory(4, 12.0), signal()
-    strided = u.transpose(0, 1).contiguous().transpose(0, 1)
-    for mode in MODES:
-        torch.testing.assert_close(memory(strided, mode), memory(u, mode))
-
-
 # ---- torch.compile ----
-
-
-def compiled(call, **options):
-    torch.compiler.reset()
-    return torch.compile(call, fullgraph=True, **{"backend": "eager", **options})
 
 
 @pytest.mark.parametrize("starts", [False, True])
@@ -284,20 +186,8 @@ def test_last_and_step_compile_to_one_graph():
     torch.testing.assert_close(compiled(memory.step)(u[:, 0], state), memory.step(u[:, 0], state))
 
 
-@every_network
-def test_every_network_compiles_to_one_graph_with_the_same_gradients(name):
-    module, x = build(name), signal(5)
-    wanted, found = module(x), compiled(module)(x)
-    torch.testing.assert_close(found, wanted)
-    weights = list(module.parameters())
-    torch.testing.assert_close(
-        torch.autograd.grad(found.square().sum(), weights),
-        torch.autograd.grad(wanted.square().sum(), weights),
-    )
-
-
 def test_a_compiled_network_takes_other_lengths_batches_and_a_mask():
-    model = build("LMU")
+    model = LMU(2, 5, 3, 4, 12.0)
     run = compiled(model)
     for time, batch in ((8, 2), (13, 2), (13, 1)):
         x, mask = signal(time)[:batch], torch.arange(time).expand(batch, time) >= 3
@@ -330,16 +220,3 @@ def test_on_cuda_every_form_equals_the_recurrence_on_the_cpu(order, theta, dtype
     assert all((f - wanted).abs().max() < tolerance * wanted.abs().max() for f in found.values())
     last = memory.last(u, start).cpu().double()
     assert (last - wanted[:, -1]).abs().max() < tolerance * wanted.abs().max()
-
-
-@pytest.mark.gpu
-@every_network
-def test_on_cuda_a_network_gives_the_outputs_and_gradients_of_the_cpu(name):
-    module, x = build(name).double(), signal().double()
-    other = copy.deepcopy(module).cuda()
-    wanted, found = module(x), other(x.cuda())
-    torch.testing.assert_close(found.cpu(), wanted, atol=1e-11, rtol=0)
-    wanted.square().sum().backward()
-    found.square().sum().backward()
-    for f, w in zip(other.parameters(), module.parameters(), strict=True):
-        torch.testing.assert_close(f.grad.cpu(), w.grad, atol=1e-10, rtol=1e-10)
