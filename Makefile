@@ -19,7 +19,6 @@ SHELL := /bin/sh
 VENV := .venv
 BOOK_VENV := .venv-book
 PARITY_VENV := .venv-parity
-ASSIGN_VENV := .venv-assignments
 PY := $(VENV)/bin/python
 HTML := _build/html
 STEP := $(PY) tools/step.py
@@ -27,7 +26,6 @@ STEP := $(PY) tools/step.py
 NOTEBOOKS   := $(sort $(wildcard book/*.ipynb))
 EXPERIMENTS := $(sort $(wildcard experiments/$(CHAPTER)/*.py))
 BENCHMARKS  := $(sort $(wildcard benchmarks/bench_$(CHAPTER).py))
-ASSIGNMENTS := $(sort $(foreach folder,$(wildcard assignments/*),$(wildcard $(folder)/$(notdir $(folder)).ipynb)))
 
 # What the pages are made of.
 BOOK_SOURCES := _config.yml _toc.yml pyproject.toml \
@@ -64,9 +62,8 @@ $(PARITY_VENV)/.installed: requirements-parity.txt pyproject.toml
 		hyper-connections==0.4.11 torch-einops-utils==0.2.0
 	@touch $@
 
-$(ASSIGN_VENV)/.installed: requirements-assignments.txt pyproject.toml
-	@$(PYTHON) tools/install.py $(ASSIGN_VENV) -r requirements-assignments.txt
-	@$(PYTHON) tools/install.py $(ASSIGN_VENV) --no-deps -e .
+$(VENV)/.assignments-installed: $(VENV)/.installed requirements-assignments.txt
+	@$(PYTHON) tools/install.py $(VENV) -r requirements-assignments.txt
 	@touch $@
 
 .PHONY: setup
@@ -106,10 +103,10 @@ picture: $(VENV)/.installed $(HTML)/.built ## take the README's picture of a pag
 # ---- tests ----
 
 .PHONY: test
-test: $(VENV)/.installed $(BOOK_VENV)/.installed ## everything that must hold: lint, types, tests, notebooks, tiny experiments, pages
+test: $(VENV)/.assignments-installed $(BOOK_VENV)/.installed ## everything that must hold: lint, types, tests, notebooks, tiny experiments, assignments, pages
 	@echo "Running all checks, $(JOBS) at a time; every line names its check."
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j$(JOBS) \
-		lint types unit nbval tiny shapes pages
+		lint types unit nbval tiny shapes graded pages
 	@echo "All checks passed."
 
 .PHONY: lint
@@ -122,7 +119,7 @@ types: $(VENV)/.installed ## type check of code/
 	@$(STEP) types $(VENV)/bin/basedpyright
 
 .PHONY: unit
-unit: $(VENV)/.installed ## unit tests with coverage of code/archbook
+unit: $(VENV)/.assignments-installed ## unit tests with coverage of code/archbook
 	@$(STEP) unit $(PY) -m pytest -q -m "not book and not browser" \
 		--cov --cov-report=term --durations=5
 
@@ -162,17 +159,20 @@ bench: $(VENV)/.installed ## time against the peers of `make parity`, on a quiet
 
 # ---- courses ----
 
+# All of them, or the one that CHAPTER names.
+STEM = $(if $(filter $(CHAPTER),*),,$(CHAPTER))
+
 .PHONY: assignments
-ifeq ($(ASSIGNMENTS),)
-assignments: ## build what a course hands out
-	@echo "There is no assignment yet. The first will be assignments/lmu/lmu.ipynb."
-else
-assignments: $(ASSIGN_VENV)/.installed
-	@for notebook in $(ASSIGNMENTS); do \
-		echo "Building $$notebook"; \
-		$(ASSIGN_VENV)/bin/otter assign $$notebook $$(dirname $$notebook)/dist || exit 1; \
-	done
-endif
+assignments: $(VENV)/.assignments-installed ## build what a course hands out (CHAPTER=lmu, SEED=your-secret)
+	@$(PY) -m tools.assignments.build $(STEM) $(if $(SEED),--seed "$(SEED)")
+
+.PHONY: grade
+grade: $(VENV)/.assignments-installed ## grade a notebook or a folder (CHAPTER=lmu SUBMISSIONS=handed_in)
+	@$(PY) -m tools.assignments.grade $(STEM) $(SUBMISSIONS) --jobs $(JOBS)
+
+.PHONY: graded
+graded: $(VENV)/.assignments-installed ## grade the solution, the blank and every planted mistake
+	@$(STEP) graded $(PY) -m tools.assignments.check $(STEM) --jobs $(JOBS)
 
 # ---- tidying ----
 
@@ -183,4 +183,4 @@ clean: ## remove what was built; keeps environments and unfinished runs
 
 .PHONY: distclean
 distclean: clean ## also remove the environments
-	@rm -rf $(VENV) $(BOOK_VENV) $(PARITY_VENV) $(ASSIGN_VENV)
+	@rm -rf $(VENV) $(BOOK_VENV) $(PARITY_VENV)

@@ -1,0 +1,248 @@
+"""The process in which a submission runs: the only one that runs a line of it.
+
+It executes the notebook's cells and then does what it is asked: say what a name holds, call a
+function. It sees no test, writes no result, and is killed when it takes too long.
+"""
+
+import ctypes
+import errno
+import io
+import linecache
+import os
+import re
+import resource
+import signal
+import socket
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.assignments.wire import decode, encode, receive
+
+OUTPUT_BYTES = 10 * 2**20  # what one cell or call may print, and the longest file it may write
+
+
+# ---- what it may not see ----
+
+NEW_USER, NEW_MOUNTS, NEW_PIDS, NEW_NETWORK = 0x10000000, 0x00020000, 0x20000000, 0x40000000
+PRIVATE, RECURSIVE = 1 << 18, 1 << 14
+SET_DUMPABLE, DIE_WITH_PARENT = 4, 1
+
+
+def system(name: str, *arguments: Any) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def isolate(hidden: list[Path]) -> None:
+    """No network, no other process, and empty folders in the place of `hidden`; Linux only.
+
+    Raises OSError or AttributeError where the system does not allow it.
+    """
+    user, group = os.getuid(), os.getgid()
+    system("prctl", SET_DUMPABLE, 1)  # else the two files below belong to root
+
+    def new_namespaces(flags: int) -> None:
+        system("unshare", NEW_USER | NEW_MOUNTS | flags)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+
+    new_namespaces(NEW_NETWORK | NEW_PIDS)
+    system("mount", b"none", b"/", None, PRIVATE | RECURSIVE, None)
+    for folder in hidden:
+        if folder.is_dir():
+            system("mount", b"none", bytes(folder), b"tmpfs", 0, None)
+    # What was mounted in the outer namespace cannot be unmounted in the inner one.
+    new_namespaces(0)
+    if (child := os.fork()) != 0:  # the child is process 1 of its own namespace
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+    system("prctl", DIE_WITH_PARENT, 9)
+
+
+def limit(memory: int) -> None:
+    """At most `memory` bytes beyond what Python and torch hold by now."""
+    held = 0
+    if Path("/proc/self/statm").exists():
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+        held = int(pages) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + memory, held + memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES, OUTPUT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class TooLong(BaseException):
+    """Raised inside a cell or function; no `except Exception` of the submission's holds it up."""
+
+
+@contextmanager
+def computing_at_most(seconds: float) -> Iterator[None]:
+    """Processor time, so that a busy machine takes nothing from a student."""
+
+    def stop(*_: Any) -> None:
+        raise TooLong(f"It was stopped after {seconds:g} s of computing. Does it loop for ever?")
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+# ---- what happened, in words for the student ----
+
+
+def in_words(error: BaseException, memory: int) -> str:
+    text = str(error)
+    if isinstance(error, TooLong):
+        return text
+    if isinstance(error, SystemExit):
+        return "It called exit() or quit(). A notebook must run to its end."
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return f"It needed more than {memory / 2**30:.2g} GB of memory."
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return f"It printed or wrote more than {OUTPUT_BYTES // 2**20} MB."
+    if isinstance(error, OSError) and error.errno in (errno.ENETUNREACH, errno.EADDRNOTAVAIL):
+        return "It tried to open a network connection. There is none while a notebook is graded."
+    if isinstance(error, socket.gaierror):
+        return "It asked the network for an address. There is none while a notebook is graded."
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def plain_python(source: str) -> str:
+    """Without the lines that only a notebook understands: magics, shell commands, help."""
+    lines = source.splitlines()
+    if lines and lines[0].startswith("%%"):
+        lines = lines[1:] if lines[0].split()[0] in ("%%time", "%%timeit", "%%capture") else []
+    return "\n".join(re.sub(r"^(\s*)([%!].*|[\w.]+\?{1,2}\s*)$", r"\1pass", line) for line in lines)
+
+
+# ---- the loop ----
+
+
+@dataclass
+class Submission:
+    """What is asked of the notebook, one method a question."""
+
+    memory: int
+    names: dict[str, Any] = field(default_factory=dict)
+    objects: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        module = types.ModuleType("__main__")  # pickle and dataclasses look it up
+        sys.modules["__main__"] = module
+        module.__dict__["display"] = print
+        self.names = module.__dict__
+
+    def cell(self, number: int, source: str) -> None:
+        name = f"<cell {number}>"
+        source = plain_python(source)
+        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+        exec(compile(source, name, "exec"), self.names)
+
+    def get(self, name: str) -> tuple[bool, Any]:
+        return name in self.names, self.names.get(name)
+
+    def attribute(self, number: int, name: str) -> Any:
+        return getattr(self.objects[number], name)
+
+    def call(self, number: int, arguments: tuple, keywords: dict) -> Any:
+        """The result, and the arguments as they are afterwards."""
+        result = self.objects[number](*arguments, **keywords)
+        return result, arguments, keywords
+
+    def keep(self, value: Any) -> int:
+        self.objects.append(value)
+        return len(self.objects) - 1
+
+    def find(self, number: int, _: str) -> Any:
+        return self.objects[number]
+
+
+def serve(connection: socket.socket, memory: int) -> None:
+    submission = Submission(memory)
+    while True:
+        seconds, question, *arguments = decode(*receive(connection), submission.find)
+        with open(1, "wb", buffering=0, closefd=False) as output:
+            output.seek(0)
+            output.truncate()
+        try:
+            with computing_at_most(seconds):
+                answer = getattr(submission, question)(*arguments)
+                sys.stdout.flush()
+            reply = encode((True, answer), submission.keep)
+        except BaseException as error:
+            told = (False, type(error).__name__, in_words(error, memory))
+            # What is still to be printed would break the limit again.
+            sys.stdout = sys.stderr = io.TextIOWrapper(open(1, "wb", closefd=False))
+            reply = encode(told, submission.keep)
+        connection.sendall(reply)
+
+
+def run(connection: socket.socket, folder: Path, hidden: list[Path], memory: int) -> None:
+    """Never returns. The first message says whether the process is cut off, "" or why not."""
+    os.setsid()
+    try:
+        isolate(hidden)
+        trouble = ""
+    except (OSError, AttributeError) as error:
+        trouble = str(error)
+    connection.sendall(encode(trouble, id))
+    os.chdir(tempfile.mkdtemp(dir=folder))
+    with open("printed", "wb") as printed, open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
+    sys.stdin = io.StringIO()
+    sys.stdout = sys.stderr = io.TextIOWrapper(open(1, "wb", closefd=False))
+    limit(memory)
+    try:
+        serve(connection, memory)
+    finally:
+        os._exit(0)
+
+
+def template(control: socket.socket, folder: Path, hidden: list[Path], memory: int) -> None:
+    """Waits, with torch imported and nothing else, and becomes a new submission for each byte.
+
+    So a restart costs milliseconds, and what the grader has read since is not in its memory.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    while control.recv(1):
+        ours, theirs = socket.socketpair()
+        if (child := os.fork()) == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            control.close()
+            ours.close()
+            run(theirs, folder, hidden, memory)
+        socket.send_fds(control, [child.to_bytes(8, "big")], [ours.fileno()])
+        ours.close()
+        theirs.close()
+    os._exit(0)
+
+
+Start = Callable[[], tuple[socket.socket, int]]
+
+
+def start_template(folder: Path, hidden: list[Path], memory: int) -> Start:
+    """A function that starts one process more, and returns the connection to it and its number."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        ours.close()
+        template(theirs, folder, hidden, memory)
+    theirs.close()
+
+    def start() -> tuple[socket.socket, int]:
+        ours.sendall(b"1")
+        number, descriptors, _, _ = socket.recv_fds(ours, 8, 1)
+        return socket.socket(fileno=descriptors[0]), int.from_bytes(number, "big")
+
+    return start
