@@ -29,6 +29,7 @@ BENCHMARKS  := $(sort $(wildcard benchmarks/bench_$(CHAPTER).py))
 
 # What the pages are made of.
 BOOK_SOURCES := _config.yml _toc.yml pyproject.toml \
+	$(wildcard assignments/*/*.ipynb assignments/*/mistakes.toml) \
 	$(shell find book results -type f -not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
 
 .DEFAULT_GOAL := help

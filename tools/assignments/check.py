@@ -1,11 +1,13 @@
 """Grades what must earn all points, none, and all but some: check.py [STEM ...].
 
 The solution, the blank student version, and every planted mistake of `mistakes.toml`, each under
-three seeds. A mistake must lose the points of the questions that it names and no others.
+three seeds. A mistake must lose the points of the questions that it names and no others. Where it
+has a `hostile.toml`, its submissions too, between others that are graded as if nothing had been.
 """
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -21,6 +23,7 @@ SEEDS = (PUBLIC_SEED, "autumn", "spring")
 FEWEST_MISTAKES = 8
 # A check says nothing about speed: it waits as long as a busy machine needs.
 LIMITS = Limits(cell=60, call=20, patience=30, total=3600)
+HOSTILE_LIMITS = Limits(cell=3, call=2, patience=30, total=3600)
 
 
 @dataclass(frozen=True)
@@ -28,42 +31,64 @@ class Wanted:
     """A notebook, and the questions of which it must lose the points."""
 
     name: str
-    notebook: dict[str, Any]
+    notebook: str
     breaks: set[str]
+    says: str = ""  # what the message of a lost question must hold
+    needs_isolation: bool = False  # means something only where the system shuts processes in
 
 
-def cells_with(notebook: dict[str, Any], text: str) -> list[dict[str, Any]]:
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [cell for cell in code if text in "".join(cell["source"])]
+def changed(notebook: str, entry: dict[str, Any]) -> str:
+    """The notebook with one piece of code replaced, as mistakes.toml and hostile.toml say it."""
+    if "file" in entry:
+        return entry["file"]
+    whole = "cell" in entry
+    old, new = entry["cell" if whole else "old"].strip("\n"), entry["new"].strip("\n")
+    opened = json.loads(notebook)
+    cells = [cell for cell in opened["cells"] if cell["cell_type"] == "code"]
+    found = [cell for cell in cells if old in "".join(cell["source"])]
+    sources = ["".join(cell["source"]) for cell in found]
+    if len(found) != 1 or sources[0].count(old) != 1:
+        raise ValueError(f"wanted once in the solution, found in {len(found)} cells:\n{old}")
+    found[0]["source"] = new if whole else sources[0].replace(old, new)
+    return json.dumps(opened)
 
 
-def changed(notebook: dict[str, Any], old: str, new: str) -> dict[str, Any]:
-    """The notebook with one piece of code replaced."""
-    notebook = json.loads(json.dumps(notebook))
-    old, new = old.strip("\n"), new.strip("\n")
-    cells = cells_with(notebook, old)
-    if len(cells) != 1 or "".join(cells[0]["source"]).count(old) != 1:
-        raise ValueError(f"wanted once in the solution, found in {len(cells)} cells:\n{old}")
-    cells[0]["source"] = "".join(cells[0]["source"]).replace(old, new)
-    return notebook
+def entries(path: Path) -> list[dict[str, Any]]:
+    ((_, listed),) = tomllib.loads(path.read_text(encoding="utf-8")).items()
+    return listed
+
+
+def wanted_of(listed: list[dict[str, Any]], solution: str) -> list[Wanted]:
+    return [
+        Wanted(
+            one["name"],
+            changed(solution, one),
+            set(one["breaks"]),
+            one.get("says", ""),
+            one.get("needs_isolation", False),
+        )
+        for one in listed
+    ]
 
 
 def planted(stem: str, built: Path) -> list[Wanted]:
     """The notebooks to grade, for one seed."""
-    solution = json.loads((built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8"))
-    blank = json.loads((built / "student" / f"{stem}.ipynb").read_text(encoding="utf-8"))
-    listed = tomllib.loads((ASSIGNMENTS / stem / "mistakes.toml").read_text(encoding="utf-8"))
-    mistakes = listed["mistake"]
+    solution = (built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8")
+    blank = (built / "student" / f"{stem}.ipynb").read_text(encoding="utf-8")
+    mistakes = wanted_of(entries(ASSIGNMENTS / stem / "mistakes.toml"), solution)
     if len(mistakes) < FEWEST_MISTAKES:
         raise ValueError(f"{stem}: wanted {FEWEST_MISTAKES} mistakes, given {len(mistakes)}")
-    return [
-        Wanted("solution", solution, set()),
-        Wanted("blank", blank, {"all"}),
-        *(
-            Wanted(one["name"], changed(solution, one["old"], one["new"]), set(one["breaks"]))
-            for one in mistakes
-        ),
-    ]
+    return [Wanted("solution", solution, set()), Wanted("blank", blank, {"all"}), *mistakes]
+
+
+def hostile(stem: str, built: Path) -> list[Wanted]:
+    """The hostile ones, with the solution before and after them."""
+    path = ASSIGNMENTS / stem / "hostile.toml"
+    if not path.exists():
+        return []
+    solution = (built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8")
+    untouched = Wanted("solution", solution, set())
+    return [untouched, *wanted_of(entries(path), solution), untouched]
 
 
 def faults(wanted: Wanted, result: dict[str, Any]) -> list[str]:
@@ -76,28 +101,37 @@ def faults(wanted: Wanted, result: dict[str, Any]) -> list[str]:
     if not parts or lost != expected or partly:
         found.append(f"lost {sorted(lost)}, partly {sorted(partly)}, wanted {sorted(expected)}")
         found += [f"{name}: {part['message']}" for name, part in parts.items() if part["message"]]
+    for name in expected & set(parts):
+        message = parts[name]["message"]
+        if not re.search(wanted.says, message):
+            found.append(f"{name} says {message!r}, wanted {wanted.says!r}")
     if wanted.name == "solution" and result["notes"]:
         found += result["notes"]
     return found
 
 
-def check(stem: str, seed: str, folder: Path, jobs: int) -> int:
-    """How many notebooks of one version were graded wrongly; says which."""
-    built = folder / stem / seed / "dist"
-    build(ASSIGNMENTS / stem / f"{stem}.ipynb", seed, built)
+def check(
+    stem: str, kind: str, listed: list[Wanted], built: Path, limits: Limits, jobs: int
+) -> int:
+    """How many of the notebooks were graded wrongly; says which."""
     wanted = {}
-    for number, one in enumerate(planted(stem, built)):
-        path = built.parent / "handed_in" / f"{number:02}.ipynb"
+    for number, one in enumerate(listed):
+        path = built.parent / kind / f"{number:02}.ipynb"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(one.notebook), encoding="utf-8")
+        path.write_text(one.notebook, encoding="utf-8")
         wanted[path] = one
     archive = built / "autograder" / f"{stem}.zip"
-    wrong = 0
-    for path, result in grade_all(list(wanted), archive, [ASSIGNMENTS, built], LIMITS, jobs):
+    wrong, open_because = 0, ""
+    for path, result in grade_all(list(wanted), archive, [ASSIGNMENTS, built], limits, jobs):
+        open_because = result.get("not_cut_off") or open_because
+        if wanted[path].needs_isolation and result.get("not_cut_off"):
+            continue
         if found := faults(wanted[path], result):
             wrong += 1
-            print(f"{stem}, seed {seed}: {wanted[path].name}", *found, sep="\n    ", flush=True)
-    print(f"{stem}, seed {seed}: {len(wanted)} notebooks graded, {wrong} wrongly", flush=True)
+            print(f"{stem}, {kind}: {wanted[path].name}", *found, sep="\n    ", flush=True)
+    print(f"{stem}, {kind}: {len(wanted)} notebooks graded, {wrong} wrongly", flush=True)
+    if open_because:
+        print(f"{stem}, {kind}: this system shuts no process in ({open_because})", flush=True)
     return wrong
 
 
@@ -105,13 +139,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stems", nargs="*", help="such as lmu; without one, all")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", choices=["mistakes", "hostile"], help="half of it")
     given = parser.parse_args()
     wrong = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="graded-") as folder:
         for stem in given.stems or stems():
             begun = time.monotonic()
             for seed in SEEDS:
-                wrong += check(stem, seed, Path(folder), given.jobs)
+                built = Path(folder) / stem / seed / "dist"
+                build(ASSIGNMENTS / stem / f"{stem}.ipynb", seed, built)
+                if given.only != "hostile":
+                    kind = f"seed {seed}"
+                    wrong += check(stem, kind, planted(stem, built), built, LIMITS, given.jobs)
+                if given.only != "mistakes" and seed == PUBLIC_SEED:
+                    listed = hostile(stem, built)
+                    wrong += check(stem, "hostile", listed, built, HOSTILE_LIMITS, given.jobs)
             print(f"{stem}: {time.monotonic() - begun:.0f} s", flush=True)
     return 1 if wrong else 0
 
