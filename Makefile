@@ -165,7 +165,7 @@ STEM = $(if $(filter $(CHAPTER),*),,$(CHAPTER))
 
 .PHONY: assignments
 assignments: $(VENV)/.assignments-installed ## build what a course hands out (CHAPTER=lmu, SEED=your-secret)
-	@$(PY) -m tools.assignments.build $(STEM) $(if $(SEED),--seed "$(SEED)")
+	@$(PY) -m tools.assignments.build $(STEM) $(if $(SEED),--seed "$(SEED)") $(if $(PUBLISH),--publish)
 
 .PHONY: grade
 grade: $(VENV)/.assignments-installed ## grade a notebook or a folder (CHAPTER=lmu SUBMISSIONS=handed_in)

@@ -29,6 +29,7 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).parents[1]
 SECONDS_PER_CELL = 300
 BOOTSTRAP_TAGS = ["remove-cell"]
+COLAB_LINK = re.compile(r"(https://colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)")
 
 # Colab shows the launch button's notebook with a GPU where one is free. No language version: it
 # would change with the machine that ran the notebook last.
@@ -117,6 +118,11 @@ def stamp_bootstrap(notebook: nbformat.NotebookNode, root: Path = ROOT) -> None:
         notebook.cells.insert(0, nbformat.v4.new_code_cell())
     notebook.cells[0].source = bootstrap_source(root)
     notebook.cells[0].metadata["tags"] = list(BOOTSTRAP_TAGS)
+    # A link to the assignment that opens it on Colab holds the address too.
+    address = repository_url(root).removeprefix("https://github.com/")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = COLAB_LINK.sub(rf"\g<1>{address}\g<2>", cell.source)
 
 
 def normalise(notebook: nbformat.NotebookNode) -> None:

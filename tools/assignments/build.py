@@ -16,6 +16,7 @@ import argparse
 import copy
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -186,6 +187,7 @@ def main() -> int:
     parser.add_argument(
         "--seed", default=PUBLIC_SEED, help="your class's secret: any text, the longer the better"
     )
+    parser.add_argument("--out", type=Path, help="of one assignment: the folder to make anew")
     parser.add_argument(
         "--publish", action="store_true", help="put the public student version into the book"
     )
@@ -193,16 +195,18 @@ def main() -> int:
     wanted = given.stems or stems()
     if unknown := set(wanted) - set(stems()):
         sys.exit(f"there is no assignment {sorted(unknown)}; there are {stems()}")
+    if given.out and len(wanted) != 1:
+        sys.exit("--out takes one assignment")
     if given.publish and given.seed != PUBLIC_SEED:
         sys.exit("the book shows the public version only")
     for stem in wanted:
-        out = ASSIGNMENTS / stem / "dist"
+        out = given.out or ASSIGNMENTS / stem / "dist"
         build(ASSIGNMENTS / stem / f"{stem}.ipynb", given.seed, out)
         hand_out(out / "student" / f"{stem}.ipynb")
         if given.publish:
             PUBLISHED.mkdir(exist_ok=True)
             shutil.copy(out / "student" / f"{stem}.ipynb", PUBLISHED / f"{stem}.ipynb")
-        print(f"{out.relative_to(ROOT)}: student/, solution/, autograder/", flush=True)
+        print(f"{os.path.relpath(out)}: student/, solution/, autograder/", flush=True)
     if given.seed == PUBLIC_SEED:
         print("This is the public version: its solutions are on the net. SEED=... makes your own.")
     return 0

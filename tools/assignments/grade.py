@@ -329,7 +329,9 @@ def grade_all(
     """Each submission with its result, in the order in which they end. It sees empty folders in
     the place of `hidden`."""
     waiting, running = list(reversed(submissions)), {}
+    needed = [Path(sys.prefix), ROOT / "code", Path(tempfile.gettempdir())]
     hidden = [folder.resolve() for folder in hidden]
+    hidden = [f for f in hidden if not any(need.resolve().is_relative_to(f) for need in needed)]
     while waiting or running:
         while waiting and len(running) < jobs:
             submission = waiting.pop()
@@ -408,7 +410,13 @@ def spreadsheet_safe(text: str) -> str:
 
 
 def grade_folder(
-    folder: Path, out: Path, archive: Path, limits: Limits, jobs: int, by_hand: dict
+    folder: Path,
+    out: Path,
+    archive: Path,
+    hidden: list[Path],
+    limits: Limits,
+    jobs: int,
+    by_hand: dict[str, float],
 ) -> dict[str, dict[str, Any]]:
     """Grades what has no grade yet, and writes a report each and `grades.csv`."""
     found = [
@@ -426,8 +434,8 @@ def grade_folder(
                 continue
         todo.append(path)
     bar = tqdm(total=len(found), initial=len(results), desc="graded", unit="notebook")
+    out.mkdir(parents=True, exist_ok=True)  # else it could not be hidden
     with bar:
-        hidden = [archive.parent, folder, out, ROOT / "assignments"]
         for path, result in grade_all(todo, archive, hidden, limits, jobs):
             name = path.relative_to(folder).with_suffix("").as_posix()
             results[name] = result
@@ -452,19 +460,21 @@ def main() -> int:
     parser.add_argument("stem", help="the assignment, such as lmu; built by `make assignments`")
     parser.add_argument("submissions", type=Path, help="one notebook, or a folder of them")
     parser.add_argument("--out", type=Path, help="for a folder: where its grades go (grades/STEM)")
+    parser.add_argument("--built", type=Path, help="where it was built (assignments/STEM/dist)")
     parser.add_argument("--jobs", type=int, default=2, help="submissions at a time")
     for name, value in asdict(Limits()).items():
         unit = "GB" if name == "memory" else "seconds"
         parser.add_argument(f"--{name}", type=float, default=value, help=f"{unit} ({value:g})")
     given = parser.parse_args()
     limits = Limits(**{name: getattr(given, name) for name in asdict(Limits())})
-    built = ROOT / "assignments" / given.stem / "dist" / "autograder"
-    archive = built / f"{given.stem}.zip"
+    built = given.built or ROOT / "assignments" / given.stem / "dist"
+    archive = built / "autograder" / f"{given.stem}.zip"
     if not archive.exists():
         sys.exit(f"{given.stem} is not built: make assignments CHAPTER={given.stem} SEED=...")
-    by_hand = json.loads((built / "by_hand.json").read_text(encoding="utf-8"))
+    by_hand = json.loads(archive.with_name("by_hand.json").read_text(encoding="utf-8"))
     if not given.submissions.exists():
         sys.exit(f"there is no {given.submissions}")
+    hidden = [built, ROOT / "assignments"]  # looks empty to a submission
     if given.submissions.is_file():
         ((path, result),) = grade_all(
             [given.submissions], archive, [ROOT / "assignments"], limits, 1
@@ -473,7 +483,8 @@ def main() -> int:
         warn([result])
         return 0
     out = given.out or ROOT / "grades" / given.stem
-    results = grade_folder(given.submissions, out, archive, limits, given.jobs, by_hand)
+    hidden += [given.submissions, out]
+    results = grade_folder(given.submissions, out, archive, hidden, limits, given.jobs, by_hand)
     warn(list(results.values()))
     print(f"{len(results)} submissions: {out / 'grades.csv'}, and beside it a report for each")
     return 0
