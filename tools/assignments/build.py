@@ -15,6 +15,7 @@ text, and NAME in the tests; HIDDEN in a test becomes a number that only the see
 import argparse
 import copy
 import hashlib
+import importlib.util
 import json
 import os
 import random
@@ -174,10 +175,16 @@ def build(source: Path, seed: str, out: Path) -> None:
 
 
 def hand_out(path: Path) -> None:
-    """The student's notebook as one page to read or print."""
+    """The student's notebook as one page to read or print, which loads nothing from elsewhere."""
     from nbconvert import HTMLExporter
 
     html, _ = HTMLExporter(embed_images=True).from_filename(str(path))
+    html = re.sub(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", "", html, 1, re.S)
+    html = re.sub(r'<script src="https?://[^"]*"></script>', "", html)
+    mathjax = Path(importlib.util.find_spec("mathjax").origin).parent / "static/mathjax/es5"
+    script = (mathjax / "tex-svg.js").read_text(encoding="utf-8").replace("</script", "<\\/script")
+    settings = 'MathJax = {tex: {inlineMath: [["$", "$"]]}, options: {enableMenu: false}};'
+    html = html.replace("</head>", f"<script>{settings}</script><script>{script}</script></head>", 1)
     path.with_suffix(".html").write_text(html, encoding="utf-8")
 
 
