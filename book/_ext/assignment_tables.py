@@ -26,8 +26,10 @@ def described(notebook: dict) -> tuple[str, str]:
     title = re.search(r"^# Graded assignment: (.+)$", first, re.MULTILINE)
     time = re.search(r"\*\*Time:\*\* (.+?)\.", first)
     if title is None or time is None:
-        raise ValueError("an assignment begins with `# Graded assignment: ...` and says its **Time:**")
-    return title[1], time[1]
+        raise ValueError(
+            "an assignment begins with `# Graded assignment: ...` and says its **Time:**"
+        )
+    return title[1][0].upper() + title[1][1:], time[1].removeprefix("about ")
 
 
 def overview_row(stem: str, notebook: dict, repository: str) -> list[str]:
@@ -37,8 +39,9 @@ def overview_row(stem: str, notebook: dict, repository: str) -> list[str]:
     by_hand = sum(q["points"] for q in asked if q.get("manual"))
     file = f"_static/assignments/{stem}.ipynb"
     colab = repository.replace("https://github.com/", "https://colab.research.google.com/github/")
-    opened = f"[Colab]({colab}/blob/main/book/{file}), {{download}}`file <{file}>`"
-    return [f"{{doc}}`{stem}`", title, time, str(len(asked)), f"{tested} + {by_hand}", opened]
+    opened = f"[Colab]({colab}/blob/main/book/{file}), [file]({file})"
+    about = f"{title} (after {{doc}}`{stem}`)"
+    return [about, time, str(len(asked)), f"{tested} + {by_hand}", opened]
 
 
 def mistake_rows(mistakes: list[dict], asked: list[dict]) -> list[list[str]]:
@@ -70,7 +73,7 @@ class AssignmentTable(SphinxDirective):
 
     def lines(self, found: dict[str, dict], folder: Path) -> list[str]:
         repository = self.config.html_theme_options["repository_url"]
-        titles = ["Chapter", "Assignment", "Time", "Questions", "Points, tested + read", "Open"]
+        titles = ["Assignment", "Time", "Questions", "Points, tested + read", "Open"]
         return markdown_table(
             titles, [overview_row(stem, notebook, repository) for stem, notebook in found.items()]
         )

@@ -179,12 +179,15 @@ def hand_out(path: Path) -> None:
     from nbconvert import HTMLExporter
 
     html, _ = HTMLExporter(embed_images=True).from_filename(str(path))
-    html = re.sub(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", "", html, 1, re.S)
+    mathjax_of_nbconvert = r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->"
+    html = re.sub(mathjax_of_nbconvert, "", html, flags=re.DOTALL)
     html = re.sub(r'<script src="https?://[^"]*"></script>', "", html)
     mathjax = Path(importlib.util.find_spec("mathjax").origin).parent / "static/mathjax/es5"
     script = (mathjax / "tex-svg.js").read_text(encoding="utf-8").replace("</script", "<\\/script")
     settings = 'MathJax = {tex: {inlineMath: [["$", "$"]]}, options: {enableMenu: false}};'
-    html = html.replace("</head>", f"<script>{settings}</script><script>{script}</script></head>", 1)
+    html = html.replace(
+        "</head>", f"<script>{settings}</script><script>{script}</script></head>", 1
+    )
     path.with_suffix(".html").write_text(html, encoding="utf-8")
 
 

@@ -101,6 +101,8 @@ def computing_at_most(seconds: float) -> Iterator[None]:
 
 
 def in_words(error: BaseException, memory: int) -> str:
+    if isinstance(reason := getattr(error, "reason", None), OSError):  # urllib wraps it
+        error = reason
     text = str(error)
     if isinstance(error, TooLong):
         return text
