@@ -121,7 +121,7 @@ class Running:
         self.deadline = self.end = time.monotonic() + limits.total
         self.stopped: dict[int, str] = {}  # cells that are not run again, and why
         self.complaints: dict[int, str] = {}  # cells that raised an error
-        self.open_network = ""
+        self.open_because = ""
         self.connection = None
         while self.connection is None:
             self._begin()
@@ -129,7 +129,7 @@ class Running:
     def _begin(self) -> None:
         """Runs every cell; without a connection afterwards if one of them had to be stopped."""
         self.connection, self.process = self.start()
-        self.open_network = self._receive(30)
+        self.open_because = self._receive(300)
         for number, source in self.cells.items():
             if number in self.stopped:
                 continue
@@ -300,7 +300,7 @@ def grade_notebook(data: bytes, start: Start, archive: Path, limits: Limits) -> 
     parts = {name: grade_question(running, test) for name, test in tests.items()}
     running.close()
     notes = [why for _, why in sorted({**running.complaints, **running.stopped}.items())]
-    return {"parts": parts, "notes": notes, "not_cut_off": running.open_network}
+    return {"parts": parts, "notes": notes, "not_cut_off": running.open_because}
 
 
 # ---- many submissions ----
