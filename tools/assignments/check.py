@@ -151,8 +151,8 @@ def main() -> int:
                 if given.only != "hostile":
                     kind = f"seed {seed}"
                     wrong += check(stem, kind, planted(stem, built), built, LIMITS, given.jobs)
-                if given.only != "mistakes" and seed == PUBLIC_SEED:
-                    listed = hostile(stem, built)
+                listed = hostile(stem, built) if seed == PUBLIC_SEED else []
+                if given.only != "mistakes" and listed:
                     wrong += check(stem, "hostile", listed, built, HOSTILE_LIMITS, given.jobs)
             print(f"{stem}: {time.monotonic() - begun:.0f} s", flush=True)
     return 1 if wrong else 0

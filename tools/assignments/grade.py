@@ -315,8 +315,6 @@ def work(
     folder = Path(tempfile.mkdtemp(prefix="submission-"))
     try:
         start = start_template(folder, hidden, int(limits.memory * 2**30))
-        with suppress(OSError, AttributeError):
-            system("prctl", SET_DUMPABLE, 0)  # no other process may look into this one
         result = grade_notebook(data, start, archive, limits)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -328,6 +326,8 @@ def grade_all(
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Each submission with its result, in the order in which they end. It sees empty folders in
     the place of `hidden`."""
+    with suppress(OSError, AttributeError):  # Linux: no other process may look into these
+        system("prctl", SET_DUMPABLE, 0)
     waiting, running = list(reversed(submissions)), {}
     needed = [Path(sys.prefix), ROOT / "code", Path(tempfile.gettempdir())]
     hidden = [folder.resolve() for folder in hidden]
