@@ -1,8 +1,9 @@
 """The assignments and their tools: what is built, what a grader may not give away, what it keeps.
 
-`make graded` grades the solutions, the blanks and the planted mistakes themselves.
-Broken on purpose and seen to fail: hidden tests left in the student's build; a grade written before
-the tests ran; `put_back` removed; folders not hidden; the stored fingerprint without the archive.
+`make graded` grades the solutions, the blanks, the planted mistakes and the hostile ones themselves.
+Broken on purpose and seen to fail there: with `close_all_but` doing nothing, a submission sends
+itself 100 points through a pipe of the grader; with `put_back` doing nothing, one that changes its
+input loses none.
 """
 
 import csv

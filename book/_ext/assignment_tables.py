@@ -39,7 +39,7 @@ def overview_row(stem: str, notebook: dict, repository: str) -> list[str]:
     by_hand = sum(q["points"] for q in asked if q.get("manual"))
     file = f"_static/assignments/{stem}.ipynb"
     colab = repository.replace("https://github.com/", "https://colab.research.google.com/github/")
-    opened = f"[Colab]({colab}/blob/main/book/{file}), [file]({file})"
+    opened = f"[Colab]({colab}/blob/main/book/{file}), {{download}}`file <{file}>`"
     about = f"{title} (after {{doc}}`{stem}`)"
     return [about, time, str(len(asked)), f"{tested} + {by_hand}", opened]
 
