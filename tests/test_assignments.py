@@ -1,6 +1,6 @@
 """The assignments and their tools: what is built, what a grader may not give away, what it keeps.
 
-`make graded` grades the solutions, the blanks, the planted mistakes and the hostile ones themselves.
+`make graded` grades the solutions, the blanks, the planted mistakes and the hostile ones.
 Broken on purpose and seen to fail there: with `close_all_but` doing nothing, a submission sends
 itself 100 points through a pipe of the grader; with `put_back` doing nothing, one that changes its
 input loses none.
@@ -74,13 +74,13 @@ def hidden_tests(archive: Path) -> dict[str, str]:
         return {name: opened.read(name).decode() for name in names}
 
 
-def plant(stem: str, built: Path, file: str, name: str) -> str:
-    """One submission of mistakes.toml or hostile.toml."""
+def plant(stem: str, built: Path, file: str, name: str, place: Path = ROOT) -> str:
+    """One submission of mistakes.toml or hostile.toml; `place` is the folder that it attacks."""
     from tools.assignments.check import changed, entries
 
     solution = (built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8")
     (entry,) = [one for one in entries(ASSIGNMENTS / stem / file) if one["name"] == name]
-    return changed(solution, entry)
+    return changed(solution, entry, place)
 
 
 # ---- the sources ----
@@ -293,9 +293,9 @@ def grade(built: Path, folder: Path, *options: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def course(tmp_path_factory, private):
-    """A folder of a course, under the prefix that the hostile submissions look for."""
-    with tempfile.TemporaryDirectory(prefix="graded-") as name:
+def course(private):
+    """A folder of a course, with the solution handed in."""
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "handed_in").mkdir()
         solution = (private / "solution" / "lmu.ipynb").read_text(encoding="utf-8")
@@ -345,9 +345,8 @@ def test_a_killed_run_loses_no_grade(course, private):
 
 
 def test_results_that_a_submission_writes_count_for_nothing(course, private):
-    forged = plant(
-        "lmu", private, "hostile.toml", "The results are written by the submission itself"
-    )
+    name = "The results are written by the submission itself"
+    forged = plant("lmu", private, "hostile.toml", name, course)
     (course / "handed_in" / "eve.ipynb").write_text(forged, encoding="utf-8")
     rows = grade(private, course, "--jobs", "1")
     assert {row["submission"]: row["points"] for row in rows} == {"anna": "18", "eve": "16"}
@@ -367,13 +366,15 @@ print(json.dumps(result))
 
 def test_a_solution_on_the_disk_is_found_where_folders_are_not_hidden(private, course):
     """So that the hostile submission that looks for it proves something when it finds nothing."""
-    spy = plant("lmu", private, "hostile.toml", "The solution is looked for on the disk")
+    name = "The solution is looked for on the disk"
+    spy = plant("lmu", private, "hostile.toml", name, course)
     path = course / "spy.ipynb"
     path.write_text(spy, encoding="utf-8")
     archive = str(private / "autograder" / "lmu.zip")
     seen = json.loads(python("-c", SEARCH, str(path), archive).stdout)
     assert seen["parts"]["q7"]["points"] == 2
-    blind = json.loads(python("-c", SEARCH, str(path), archive, str(ASSIGNMENTS)).stdout)
+    hidden = str(ASSIGNMENTS), str(course)
+    blind = json.loads(python("-c", SEARCH, str(path), archive, *hidden).stdout)
     if blind["not_cut_off"]:
         pytest.skip(f"this system shuts no process in: {blind['not_cut_off']}")
     assert blind["parts"]["q7"]["points"] == 0

@@ -37,12 +37,13 @@ class Wanted:
     needs_isolation: bool = False  # means something only where the system shuts processes in
 
 
-def changed(notebook: str, entry: dict[str, Any]) -> str:
+def changed(notebook: str, entry: dict[str, Any], place: Path) -> str:
     """The notebook with one piece of code replaced, as mistakes.toml and hostile.toml say it."""
     if "file" in entry:
         return entry["file"]
     whole = "cell" in entry
     old, new = entry["cell" if whole else "old"].strip("\n"), entry["new"].strip("\n")
+    new = new.replace("PLACE", str(place))
     opened = json.loads(notebook)
     cells = [cell for cell in opened["cells"] if cell["cell_type"] == "code"]
     found = [cell for cell in cells if old in "".join(cell["source"])]
@@ -58,11 +59,11 @@ def entries(path: Path) -> list[dict[str, Any]]:
     return listed
 
 
-def wanted_of(listed: list[dict[str, Any]], solution: str) -> list[Wanted]:
+def wanted_of(listed: list[dict[str, Any]], solution: str, place: Path) -> list[Wanted]:
     return [
         Wanted(
             one["name"],
-            changed(solution, one),
+            changed(solution, one, place),
             set(one["breaks"]),
             one.get("says", ""),
             one.get("needs_isolation", False),
@@ -75,7 +76,7 @@ def planted(stem: str, built: Path) -> list[Wanted]:
     """The notebooks to grade, for one seed."""
     solution = (built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8")
     blank = (built / "student" / f"{stem}.ipynb").read_text(encoding="utf-8")
-    mistakes = wanted_of(entries(ASSIGNMENTS / stem / "mistakes.toml"), solution)
+    mistakes = wanted_of(entries(ASSIGNMENTS / stem / "mistakes.toml"), solution, built)
     if len(mistakes) < FEWEST_MISTAKES:
         raise ValueError(f"{stem}: wanted {FEWEST_MISTAKES} mistakes, given {len(mistakes)}")
     return [Wanted("solution", solution, set()), Wanted("blank", blank, {"all"}), *mistakes]
@@ -88,7 +89,7 @@ def hostile(stem: str, built: Path) -> list[Wanted]:
         return []
     solution = (built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8")
     untouched = Wanted("solution", solution, set())
-    return [untouched, *wanted_of(entries(path), solution), untouched]
+    return [untouched, *wanted_of(entries(path), solution, built.parent), untouched]
 
 
 def faults(wanted: Wanted, result: dict[str, Any]) -> list[str]:
@@ -122,7 +123,7 @@ def check(
         wanted[path] = one
     archive = built / "autograder" / f"{stem}.zip"
     wrong, open_because = 0, ""
-    for path, result in grade_all(list(wanted), archive, [ASSIGNMENTS, built], limits, jobs):
+    for path, result in grade_all(list(wanted), archive, [ASSIGNMENTS, built.parent], limits, jobs):
         open_because = result.get("not_cut_off") or open_because
         if wanted[path].needs_isolation and result.get("not_cut_off"):
             continue
@@ -142,7 +143,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["mistakes", "hostile"], help="half of it")
     given = parser.parse_args()
     wrong = 0
-    with tempfile.TemporaryDirectory(prefix="graded-") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for stem in given.stems or stems():
             begun = time.monotonic()
             for seed in SEEDS:
