@@ -8,7 +8,6 @@ beside the data, `archbook/data/sets/mocap`.
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 

@@ -5,7 +5,7 @@ World axes: x forward, y to the left, z up; metres and seconds. A rotation matri
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from archbook.data.manifest import shipped
 
 
 @dataclass(frozen=True)
