@@ -3,9 +3,9 @@
 Every model sees the same numbers: pose, velocities, contacts, trajectory, phase and speed. A grid
 of phase by speed (4 x 4 networks) stands beside plain networks of its width and of its stored
 parameters (which are also its multiply-adds), Fourier features, PFNN and MANN. Trained alike, on
-one-step pairs with noise on the state; steps and noise were chosen by the validation stretch and by
-roll-outs from training frames, for all models at once, seed 0. Held out are stretches of the walk
-and of the run. Roll-outs are commanded by a speed alone, straight ahead, for ten seconds.
+one-step pairs with noise on the state; steps and noise are the same for all, and were set after one
+look at the validation stretch with seed 0. Held out are stretches of the walk and of the run.
+Roll-outs are commanded by a speed alone, straight ahead, for ten seconds.
 """
 
 import math
@@ -64,7 +64,7 @@ class Config:
     grid: tuple[int, ...] = (4, 4)  # nodes of phase (cyclic) and speed
     init: str = "independent"  # independent or tied experts
     noise: float = 0.1  # on the state in training, in standard deviations
-    steps: int = 3000  # of training
+    steps: int = 2000  # of training
     batch: int = 64  # pairs a step
     learning_rate: float = 1e-3  # of Adam, lowered to zero along a cosine
 
