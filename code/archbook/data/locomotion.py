@@ -22,6 +22,7 @@ from archbook.data.motion import (
     Skeleton,
     axis_rotation,
     forward_kinematics,
+    part_of_rotation,
     read_bvh,
     rotation_from_6d,
     rotation_from_quaternion,
@@ -319,8 +320,11 @@ def captured(name: str) -> Motion:
 
 
 def cycle(source: str) -> Motion:
-    """One cycle of DeepMimic's "walk", "jog" or "run": the frame after the last is the first one,
-    further on. Its axes are turned: there y points up and z to the right."""
+    """One cycle of DeepMimic's "walk", "jog" or "run", made to close: the last pose is the first.
+
+    In the source a gap of several frames' steps is left; every joint gives it back evenly over the
+    cycle. Its axes are turned: there y points up and z to the right.
+    """
     text = shipped(f"mocap/deepmimic_json/humanoid3d_{source}.txt").read_text(encoding="utf-8")
     frames = torch.tensor(json.loads(text)["Frames"], dtype=torch.float64)
     axes = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=torch.float64)
@@ -336,6 +340,9 @@ def cycle(source: str) -> Motion:
     still = torch.eye(3, dtype=torch.float64).expand(len(frames), 3, 3)
     skeleton = humanoid()
     rotations = torch.stack([turned.get(joint, still) for joint in skeleton.names], 1)
+    gap = rotations[-1].mT @ rotations[0]
+    share = torch.linspace(0, 1, len(frames), dtype=torch.float64)[:, None]
+    rotations = rotations @ part_of_rotation(gap, share)
     return Motion(skeleton, rotations, frames[:, 1:4] @ axes.T, 1 / float(frames[0, 0]))
 
 

@@ -118,6 +118,15 @@ def shortest_rotation(
     return rotation_from_quaternion(torch.cat([torch.linalg.cross(a, b), w], -1))
 
 
+def part_of_rotation(
+    R: Float[Tensor, "*batch 3 3"], share: Float[Tensor, "*shares"]
+) -> Float[Tensor, "*both 3 3"]:
+    """The turn about the same axis by a share of the angle, which is less than half a turn."""
+    angle = ((R.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()
+    skew = (R - R.mT) / (2 * torch.sinc(angle / math.pi))[..., None, None]  # the logarithm of R
+    return torch.linalg.matrix_exp(share[..., None, None] * skew)
+
+
 def read_bvh(path: Path) -> Motion:
     """A clip in BioVision's format, in its own axes and unit of length.
 
