@@ -1,0 +1,133 @@
+"""The GFNN benchmark at tiny size: whole tables, equal candidates only, the rule counted right."""
+
+import gc
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from archbook.running import benchmark, check_bench, peak_memory
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "bench_gfnn.py"
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_gfnn", FILE)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
+        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def written(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where a quick run writes, its folder standing in for the repository."""
+    stand_in = tmp_path / "results" / "gfnn" / "bench.json"
+    monkeypatch.setattr(benchmark, "results_path", lambda stem, name: stand_in)
+    monkeypatch.setattr(benchmark, "ROUNDS", (2, 2))
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    yield tmp_path / ".runs" / "gfnn" / "bench.json"
+    gc.unfreeze()  # the benchmark set aside what the tests before it had made
+
+
+def timed(nodes: int, **medians: float) -> dict:
+    """A row of the orders' table with these median ratios to auto."""
+    size = {"dims": 2, "nodes": nodes, "batch": 32}
+    candidates = {name: {"ratio": {"median": median}} for name, median in medians.items()}
+    return {"size": size, "pass": "forward", "candidates": candidates}
+
+
+def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
+    bench: ModuleType, written: Path, tmp_path: Path
+):
+    bench.main(["--quick", "--threads", "1"])
+    found = json.loads(written.read_text())
+    rows = {table["name"]: len(table["rows"]) for table in found["tables"]}
+    assert check_bench(found) == []
+    assert rows == {"peers": 4, "orders": 4, "growth": 2, "latency": 1}
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_gather_that_computes_something_else_is_not_timed(
+    bench: ModuleType, written: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Unlike(bench.Gather):
+        def forward(self, x, g):
+            return super().forward(x, g.flip(1))  # the axes mixed up
+
+    monkeypatch.setattr(bench, "Gather", Unlike)
+    with pytest.raises(AssertionError, match="per-sample gather differs from auto"):
+        bench.main(["--quick", "--threads", "1", "--part", "peers"])
+    assert not written.exists()
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_the_gather_equals_the_grid_in_outputs_and_gradients(bench: ModuleType, dims: int):
+    size = bench.square(dims, 5, 3, 7)
+    found = {name: bench.prepare(name, size, "cpu")() for name in ("auto", "per-sample gather")}
+    for wanted, given in zip(*found.values(), strict=True):
+        torch.testing.assert_close(given, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_gather_of_64_sets_a_sample_is_left_out(bench: ModuleType):
+    large = bench.square(3, 6, 64, 4096)
+    assert bench.why_absent("per-sample gather", bench.square(2, 8, 64, 4096)) is None
+    assert "64 parameter sets" in bench.why_absent("per-sample gather", large)
+    assert bench.why_absent("cells", large) is None
+
+
+def test_the_largest_size_is_the_issue_s(bench: ModuleType):
+    assert bench.FULL.peers[-1] == bench.square(3, 6, 64, 4096)
+    assert bench.FULL.peers[-2] == bench.square(2, 8, 64, 4096)
+
+
+def test_the_rule_counts_rows_within_a_quarter_of_the_best_order(bench: ModuleType):
+    rows = [
+        timed(4, blend=1.0, experts=0.81, cells=3.0),
+        timed(8, blend=1.0, experts=0.5, cells=2.0),
+        timed(16, blend=4.0, experts=2.0, cells=1.0),
+    ]
+    assert bench.rule(rows) == {"limit": 1.25, "rows": 3, "within": 2, "worst": 2.0}
+
+
+def test_the_orders_cross_at_the_smallest_grid_that_sorting_wins(bench: ModuleType):
+    rows = [
+        timed(4, blend=1.0, experts=2.0, cells=3.0),
+        timed(16, blend=4.0, experts=2.0, cells=1.0),
+        timed(8, blend=2.0, experts=2.0, cells=1.0),
+    ]
+    (crossing,) = bench.crossings(rows)
+    assert crossing == {"dims": 2, "batch": 32, "pass": "forward", "nodes": 8}
+
+
+def test_orders_that_never_cross_have_no_crossing(bench: ModuleType):
+    (crossing,) = bench.crossings([timed(4, blend=1.0, experts=2.0, cells=3.0)])
+    assert crossing["nodes"] is None
+
+
+def test_exponents_are_those_of_a_power_of_the_number_of_experts(bench: ModuleType):
+    rows = [
+        {
+            "size": {"nodes": n, "dims": 2},
+            "candidates": {"experts": {"ms": n**4 / 7, "peak_mib": 8.0 * n**2}},
+        }
+        for n in (2, 4, 8)
+    ]
+    found = bench.growth("experts", rows)
+    assert found["time"] == pytest.approx(2)
+    assert found["time_predicted"] == 1
+    assert found["memory"] == pytest.approx(1)
+    assert found["from_experts"] == 16
+
+
+def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
+    size = bench.square(2, 4, 16, 512)
+    gathered = size["batch"] * 16 * size["hidden"] ** 2 * 4  # bytes of one layer's matrices
+    target = f"{FILE}:step_alone"
+    assert peak_memory(target, "per-sample gather", size, "cpu") > 2 * gathered
