@@ -1,8 +1,8 @@
 """The six gaits: their sources, phase, speed and contacts, and the pairs of frames made of them.
 
 What turns red when the code is broken (each was tried on a copy):
-- a hinge about another axis, axes not turned: test_a_cycle_closes and
-  test_speeds_are_those_that_the_sources_state
+- a gap left in a cycle: test_a_cycle_closes
+- a hinge about another axis, axes not turned: test_knees_bend_backwards_and_elbows_forwards
 - a limb that keeps our rest direction: test_a_retargeted_limb_points_as_the_captured_one
 - sides not swapped, no reflection: test_a_mirror_image_is_the_reflection_of_every_joint
 - the state of the frame itself as target, an advance of two frames: test_a_target_is_the_next_input
@@ -21,6 +21,7 @@ from archbook.data import shipped
 from archbook.data.motion import read_bvh
 
 f64 = torch.float64
+LIMBS = {("thigh", "shin", "foot"): 1, ("upper_arm", "lower_arm", "hand"): -1}  # how they bend
 
 
 def gait(name: str, mirror: bool = False) -> L.Gait:
@@ -64,6 +65,19 @@ def test_feet_stand_on_the_ground_and_swing_above_it():
         assert feet[..., 2].min() > -0.04
         assert feet[..., 2][stands].max() < L.CONTACT_HEIGHT
         assert feet[..., 2].amax() > 0.15
+
+
+def test_knees_bend_backwards_and_elbows_forwards():
+    for one in L.gaits():
+        places = one.motion.positions()
+        for side in ("right", "left"):
+            for joints, sign in LIMBS.items():
+                a, b, c = one.motion.skeleton.place(*(f"{side}_{joint}" for joint in joints))
+                upper, lower = places[:, b] - places[:, a], places[:, c] - places[:, b]
+                bend = sign * torch.linalg.cross(upper, lower)[:, 1]  # about the axis to the left
+                bend = bend / upper.norm(dim=1) / lower.norm(dim=1)
+                assert bend.min() > -0.3
+                assert bend.max() > 0.3
 
 
 def test_runs_fly_and_walks_do_not():

@@ -3,9 +3,11 @@
 from archbook.data.fetching import DataError, DataSet, cache_dir, fetch
 from archbook.data.graphs import GraphSet, community_graphs, erdos_renyi_graphs
 from archbook.data.images import ImageSet, digits, fashion_mnist, mnist
+from archbook.data.locomotion import FramePairs, Gait, frame_pairs, gaits
 from archbook.data.manifest import shipped, shipped_names
 from archbook.data.nbody import NBodySet, nbody_set
 from archbook.data.qm9 import Molecules, qm9_20k, qm9_full
+from archbook.data.regressions import RegressionSet, regression_set
 from archbook.data.reviews import ReviewSet, imdb
 from archbook.data.sequences import (
     mackey_glass,
@@ -18,10 +20,13 @@ from archbook.data.sequences import (
 __all__ = [
     "DataError",
     "DataSet",
+    "FramePairs",
+    "Gait",
     "GraphSet",
     "ImageSet",
     "Molecules",
     "NBodySet",
+    "RegressionSet",
     "ReviewSet",
     "cache_dir",
     "community_graphs",
@@ -29,6 +34,8 @@ __all__ = [
     "erdos_renyi_graphs",
     "fashion_mnist",
     "fetch",
+    "frame_pairs",
+    "gaits",
     "imdb",
     "mackey_glass",
     "mnist",
@@ -38,6 +45,7 @@ __all__ = [
     "prediction_pairs",
     "qm9_20k",
     "qm9_full",
+    "regression_set",
     "shipped",
     "shipped_names",
     "white_signal",
