@@ -2,8 +2,9 @@
 
 Every model is trained alike: 20,000 points, Adam, a cosine, the last weights, no choice by any
 held-out error. A grid of 4 x 4 networks of width 16 stands beside plain networks of its width, of
-its stored parameters (which on 4 x 4 are also its multiply-adds), and of the 8 x 8 grid's; beside
-Fourier features, PFNN (four nodes along u) and MANN. Variants with a suffix ask, for the ripple,
+its multiply-adds (on 4 x 4 nearly its stored parameters), and of the 8 x 8 grid's stored parameters;
+beside Fourier features, PFNN (four nodes along u) and MANN, of the same width and of the 8 x 8
+grid's stored parameters. Variants with a suffix ask, for the ripple,
 what ends of the axes, the first weights and the activation do, and where nodes should lie: the
 same 36 experts spread evenly, put along one axis, gathered in the ripple's zone or kept out of it.
 """
@@ -59,6 +60,7 @@ MATCHED = {
     "fourier_3": replace(GRID_4, model="fourier", hidden=92, scale=3.0),
     "pfnn": replace(GRID_4, model="pfnn"),
     "mann": replace(GRID_4, model="mann"),
+    "mann_8x8": replace(GRID_4, model="mann", hidden=49),
 }
 GRID_6 = replace(GRID_4, grid=(6, 6))
 RIPPLE_ONLY = {
