@@ -2,11 +2,11 @@
 
 Every model is trained alike: 20,000 points, Adam, a cosine, the last weights, no choice by any
 held-out error. A grid of 4 x 4 networks of width 16 stands beside plain networks of its width, of
-its multiply-adds (on 4 x 4 nearly its stored parameters), and of the 8 x 8 grid's stored parameters;
-beside Fourier features, PFNN (four nodes along u) and MANN, of the same width and of the 8 x 8
-grid's stored parameters. Variants with a suffix ask, for the ripple,
-what ends of the axes, the first weights and the activation do, and where nodes should lie: the
-same 36 experts spread evenly, put along one axis, gathered in the ripple's zone or kept out of it.
+its multiply-adds (on 4 x 4 nearly its stored parameters), and of the 8 x 8 grid's stored
+parameters; beside Fourier features, PFNN (four nodes along u), and MANN of the same width and of
+the 8 x 8 grid's stored parameters. Variants with a suffix ask, for the ripple, what ends of the
+axes, the first weights and the activation do, and where nodes should lie: the same 36 experts
+spread evenly, put along one axis, gathered in the ripple's zone or kept out of it.
 """
 
 import math
