@@ -3,8 +3,9 @@
 Every model is trained alike: 20,000 points, Adam, a cosine, the last weights, no choice by any
 held-out error. A grid of 4 x 4 networks of width 16 stands beside plain networks of its width, of
 its multiply-adds (on 4 x 4 nearly its stored parameters), and of the 8 x 8 grid's stored
-parameters; beside Fourier features, PFNN (four nodes along u), and MANN of the same width and of
-the 8 x 8 grid's stored parameters. Variants with a suffix ask, for the ripple, what ends of the
+parameters; beside Fourier features with the grids' multiply-adds ("small") and with the 8 x 8
+grid's stored parameters, PFNN (four nodes along u), and MANN of the same width and of the 8 x 8
+grid's stored parameters. Variants with a suffix ask, for the ripple, what ends of the
 axes, the first weights and the activation do, and where nodes should lie: the same 36 experts
 spread evenly, put along one axis, gathered in the ripple's zone or kept out of it.
 """
@@ -58,6 +59,8 @@ MATCHED = {
     "mlp_8x8": replace(GRID_4, model="mlp", hidden=144),
     "fourier_1": replace(GRID_4, model="fourier", hidden=92, scale=1.0),
     "fourier_3": replace(GRID_4, model="fourier", hidden=92, scale=3.0),
+    "fourier_1_small": replace(GRID_4, model="fourier", hidden=34, scale=1.0),
+    "fourier_3_small": replace(GRID_4, model="fourier", hidden=34, scale=3.0),
     "pfnn": replace(GRID_4, model="pfnn"),
     "mann": replace(GRID_4, model="mann"),
     "mann_8x8": replace(GRID_4, model="mann", hidden=49),
