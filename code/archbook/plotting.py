@@ -22,6 +22,7 @@ COLORS = {
 CSS_DPI = 100  # a figure of 6.4 inches is 640 pixels wide on the page
 PIXEL_RATIO = 2
 MOST_BYTES = 100_000
+PALETTE_FROM = 60_000  # bytes: a larger figure is drawn in 256 colours, so that a page stays small
 
 # A white card: dark pages show it as a card, slightly dimmed by the theme, on light pages it
 # melts into the page. Lines in mid-tones on a transparent ground would be weak on both.
@@ -120,12 +121,12 @@ def show(fig: "Figure", alt: str, name: str | None = None, caption: str | None =
 
 
 def png(fig: "Figure") -> bytes:
-    """The figure's PNG, at most 100 kB; above that its colours are reduced to 256."""
+    """The figure's PNG, at most 100 kB; above 60 kB its colours are reduced to 256."""
     buffer = io.BytesIO()
     # no software version inside: the same figure is the same bytes
     fig.savefig(buffer, format="png", dpi=CSS_DPI * PIXEL_RATIO, metadata={"Software": None})
     data = buffer.getvalue()
-    if len(data) > MOST_BYTES:
+    if len(data) > min(PALETTE_FROM, MOST_BYTES):
         data = _with_palette(data)
     if len(data) > MOST_BYTES:
         raise ValueError(
