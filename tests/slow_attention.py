@@ -66,6 +66,7 @@ KINDS: dict[str, Callable[[int], Attention]] = {
 }
 CAUSAL = [kind for kind in KINDS if kind != "linformer"]
 DENSE = ["full", "softmax", "relu"]  # every query reads every key
+STEPPED = [*DENSE, "bigbird"]  # decode step by step
 
 
 def kinds_and_groups(*groups: int | None) -> list[tuple[str, int | None]]:

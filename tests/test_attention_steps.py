@@ -4,6 +4,8 @@ What turns red when the code is broken (each was tried on a copy):
 - a cache that forgets the mask: test_a_padded_prompt_stays_padded
 - a step without gradient: test_gradients_pass_through_the_state
 - padding of the last chunk in the scale: test_sums_far_below_one_are_handed_over
+- BigBird's blocks of the last token for all, blocks beyond the end, padding read as real:
+  test_prefill_and_steps_are_the_full_pass, test_a_padded_prompt_stays_padded
 - half precision not widened: test_a_sum_of_a_thousand_steps_keeps_its_digits
 """
 
@@ -11,10 +13,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_attention import DENSE, HEAD_DIM, HUGE, build, end_mask, largest, performer, qkv
+from slow_attention import (
+    DENSE,
+    HEAD_DIM,
+    HUGE,
+    STEPPED,
+    bigbird,
+    build,
+    end_mask,
+    largest,
+    performer,
+    qkv,
+)
 from torch import Tensor
 
 every_dense_kind = pytest.mark.parametrize("kind", DENSE)
+every_kind = pytest.mark.parametrize("kind", STEPPED)
 
 
 def token_slices(case, first: int, last: int, positions: int) -> list[Tensor]:
@@ -37,9 +51,9 @@ def decoded(layer, case, group: int, prefix: int, mask: Tensor | None = None) ->
 @pytest.mark.shapes
 @pytest.mark.parametrize("prefix", [1, 5, 23])
 @pytest.mark.parametrize("group", [1, 3])
-@every_dense_kind
+@every_kind
 def test_prefill_and_steps_are_the_full_pass(kind, group, prefix):
-    layer, case = build(kind), qkv(seq=24 * group)
+    layer, case = build(kind, 24 * group), qkv(seq=24 * group)
     wanted = layer(*case, None, group)
     assert largest(decoded(layer, case, group, prefix), wanted) < 1e-12
     single = [x.float() for x in case]
@@ -52,9 +66,9 @@ def test_one_query_to_a_position_steps_as_well(kind):
     assert largest(decoded(layer, case, 3, 4), layer(*case, None, 3)) < 1e-12
 
 
-@every_dense_kind
+@every_kind
 def test_a_padded_prompt_stays_padded(kind):
-    layer, case, group = build(kind), qkv(seq=24), 2
+    layer, case, group = build(kind, 24), qkv(seq=24), 2
     mask = end_mask([24, 24], 24)
     mask[0, 6:10] = mask[1, :4] = False
     wanted = layer(*case, mask, group)
@@ -78,7 +92,7 @@ def test_sums_far_below_one_are_handed_over():
     assert largest(y[:, :, 70], v[:, :, 70]) > 0.1  # earlier keys are read
 
 
-@every_dense_kind
+@every_kind
 def test_gradients_pass_through_the_state(kind):
     layer, case = build(kind), [x.requires_grad_() for x in qkv(seq=8)]
     for y in (decoded(layer, case, 2, 2), layer(*case, None, 2)):
@@ -90,7 +104,7 @@ def test_gradients_pass_through_the_state(kind):
     assert largest(grads, [2 * x.grad for x in case]) < 1e-11
 
 
-@every_dense_kind
+@every_kind
 def test_a_step_leaves_the_earlier_state_as_it_is(kind):
     """So that a search may go on from one prefix in several ways."""
     layer, case = build(kind), qkv(seq=4)
@@ -101,6 +115,13 @@ def test_a_step_leaves_the_earlier_state_as_it_is(kind):
     again, _ = layer.step(*qkv(seq=1, seed=5), state)
     assert torch.equal(first, again)
     assert all(torch.equal(part, old) for part, old in zip(state, before, strict=True))
+
+
+def test_bigbird_decodes_no_further_than_its_length():
+    layer, case = bigbird(8).double(), qkv(seq=8)
+    _, state = layer.prefill(*case, 1)
+    with pytest.raises(ValueError, match="at most length = 8 tokens, given 9"):
+        layer.step(*qkv(seq=1), state)
 
 
 def test_the_performers_state_does_not_grow():
@@ -126,7 +147,7 @@ def test_a_sum_of_a_thousand_steps_keeps_its_digits():
 
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(
-    kind=st.sampled_from(DENSE),
+    kind=st.sampled_from(STEPPED),
     group=st.integers(1, 4),
     positions=st.integers(2, 12),
     where=st.floats(0, 1),
@@ -135,7 +156,8 @@ def test_a_sum_of_a_thousand_steps_keeps_its_digits():
 )
 @pytest.mark.shapes
 def test_steps_are_the_full_pass_at_any_size(kind, group, positions, where, size, seed):
-    layer, case = build(kind), [size * x for x in qkv(1, 1, group * positions, seed=seed)]
+    seq = group * positions
+    layer, case = build(kind, seq), [size * x for x in qkv(1, 1, seq, seed=seed)]
     prefix = 1 + int(where * (positions - 2))
     found = decoded(layer, case, group, prefix)
     assert largest(found, layer(*case, None, group)) < 1e-10 * size

@@ -2,7 +2,7 @@
 
 from archbook.attention.bigbird import BigBirdAttention
 from archbook.attention.features import gaussian_projection, relu_features, softmax_features
-from archbook.attention.full import FullAttention, KeyValueCache
+from archbook.attention.full import CachedAttention, FullAttention, KeyValueCache
 from archbook.attention.interface import Attention
 from archbook.attention.linear import LinearState
 from archbook.attention.linformer import LinformerAttention
@@ -11,6 +11,7 @@ from archbook.attention.performer import PerformerAttention
 __all__ = [
     "Attention",
     "BigBirdAttention",
+    "CachedAttention",
     "FullAttention",
     "KeyValueCache",
     "LinearState",

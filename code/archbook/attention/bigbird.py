@@ -7,12 +7,11 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 
-from archbook.attention.full import fused_attention
-from archbook.attention.interface import Attention
+from archbook.attention.full import CachedAttention, KeyValueCache, fused_attention
 from archbook.checks import require_like, require_positive_int, require_tensor
 
 
-class BigBirdAttention(Attention):
+class BigBirdAttention(CachedAttention):
     """Queries of block i read the keys of a few blocks: (window + global + random) of them.
 
     The window is centred on block i (an odd number of blocks), the first `global_blocks` are read
@@ -83,6 +82,23 @@ class BigBirdAttention(Attention):
         if first == blocks:
             return y
         return torch.cat([y, self._sparse(q, k, v, mask, group, first)], 2)
+
+    def attend_cache(self, q: Tensor, cache: KeyValueCache) -> Tensor:
+        """Each of the last tokens reads its block's table; O(blocks read) time."""
+        batch, heads, new, _ = q.shape
+        length = cache.k.shape[2]
+        if length > self.length:
+            raise ValueError(f"wanted at most length = {self.length} tokens, given {length}")
+        missing = -length % self.block
+        k, v = (pad(x, (0, 0, 0, missing)).unflatten(2, (-1, self.block)) for x in cache[:2])
+        real = pad(cache.real, (0, missing)).unflatten(1, (-1, self.block))
+        of_query = torch.arange(length - new, length, device=q.device) // self.block
+        table, exists = (x[of_query] for x in self._table(real.shape[1]))  # (new, slots)
+        k, v = (x[:, :, table].flatten(3, 4).flatten(1, 2) for x in (k, v))  # b (h new) keys d
+        allowed = (real[:, table] & exists[..., None]).flatten(2)[:, :, None]  # b new 1 keys
+        allowed = allowed[:, None].expand(batch, heads, -1, -1, -1).flatten(1, 2)
+        y = fused_attention(q.flatten(1, 2)[:, :, None], k, v, allowed)
+        return y.unflatten(1, (heads, new))[:, :, :, 0]
 
     def _sparse(self, q, k, v, mask, group, first: int) -> Tensor:
         """What the blocks from `first` on read."""

@@ -5,10 +5,12 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from archbook.attention.interface import Attention, no_later
+from archbook.attention.interface import Attention, no_later, positions
 from archbook.checks import require_like, require_mask, require_positive_int, require_tensor
+
+CHUNK = 256  # queries whose causal attention is computed at a time
 
 
 class KeyValueCache(NamedTuple):
@@ -19,21 +21,8 @@ class KeyValueCache(NamedTuple):
     real: Bool[Tensor, "batch keys"]
 
 
-class FullAttention(Attention):
-    """softmax(Q K^T / sqrt(d_h)) V.
-
-    O(queries keys head_dim) time. The scores are never formed; with a group above 1, or a group and
-    a mask, queries x keys booleans are, one set for all heads.
-    """
-
-    def attend(self, q, k, v, mask, group):
-        if group == 1 and mask is None and q.shape == k.shape:
-            return scaled_dot_product_attention(q, k, v, is_causal=True)
-        allowed = None if mask is None else mask[:, None, None]  # (batch, 1, 1, keys)
-        if group is not None:
-            past = no_later(q.shape[2], k.shape[2], group, q.device)
-            allowed = past if allowed is None else past & allowed
-        return fused_attention(q, k, v, allowed)
+class CachedAttention(Attention):
+    """Attention that decodes from all keys and values so far."""
 
     def prefill(
         self, q: Tensor, k: Tensor, v: Tensor, group: int, mask: Tensor | None = None
@@ -47,7 +36,7 @@ class FullAttention(Attention):
     def step(
         self, q: Tensor, k: Tensor, v: Tensor, cache: KeyValueCache
     ) -> tuple[Tensor, KeyValueCache]:
-        """The next position: its tokens read each other and all before. O(keys) time."""
+        """The next position: its tokens read each other and all before."""
         self.checked(q, k, v, None, None)
         batch, heads, new, head_dim = k.shape
         require_tensor("cache.k", cache.k, (batch, heads, "keys", head_dim))
@@ -57,7 +46,48 @@ class FullAttention(Attention):
         require_mask("cache.real", cache.real, (batch, cache.k.shape[2]), k.device)
         real = torch.cat([cache.real, cache.real.new_ones(batch, new)], 1)
         cache = KeyValueCache(torch.cat([cache.k, k], 2), torch.cat([cache.v, v], 2), real)
-        return fused_attention(q, cache.k, cache.v, real[:, None, None]), cache
+        return self.attend_cache(q, cache), cache
+
+    def attend_cache(self, q: Tensor, cache: KeyValueCache) -> Tensor:
+        """The last queries, to which all that is in the cache is past."""
+        raise NotImplementedError
+
+
+class FullAttention(CachedAttention):
+    """softmax(Q K^T / sqrt(d_h)) V.
+
+    O(queries keys head_dim) time. The scores are never formed. With a group above 1, or a group and
+    a mask, queries go in chunks: each reads the keys up to its own last position, which saves
+    almost half of the time, and chunk x keys booleans, one set for all heads, keep out the rest.
+    """
+
+    def attend(self, q, k, v, mask, group):
+        if group == 1 and mask is None and q.shape == k.shape:
+            return scaled_dot_product_attention(q, k, v, is_causal=True)
+        if group is not None:
+            return self._causal(q, k, v, mask, group)
+        return fused_attention(q, k, v, None if mask is None else mask[:, None, None])
+
+    def _causal(self, q, k, v, mask, group: int) -> Tensor:
+        """Chunk by chunk of positions."""
+        count = positions(q.shape[2], k.shape[2], group)
+        per_position = q.shape[2] // count
+        size = min(count, max(1, CHUNK // max(group, per_position)))
+        parts = []
+        for first in range(0, count, size):
+            last = min(first + size, count)
+            asking = q[:, :, first * per_position : last * per_position]
+            keys = last * group
+            past = no_later(asking.shape[2], (last - first) * group, group, q.device)
+            allowed = pad(past, (first * group, 0), value=True)  # earlier chunks are all past
+            if mask is not None:
+                allowed = allowed & mask[:, None, None, :keys]
+            parts.append(fused_attention(asking, k[:, :, :keys], v[:, :, :keys], allowed))
+        return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
+
+    def attend_cache(self, q, cache):
+        """O(keys head_dim) time."""
+        return fused_attention(q, cache.k, cache.v, cache.real[:, None, None])
 
 
 def fused_attention(

@@ -1,0 +1,259 @@
+"""Models around a stack of blocks: the next token of a text, the class of a sequence or image."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from archbook.checks import (
+    require_between,
+    require_choice,
+    require_finite,
+    require_input,
+    require_positive_int,
+    require_tensor,
+)
+from archbook.omninet.block import initialise
+from archbook.omninet.meta import MetaOptions, check_mask
+from archbook.omninet.network import OmniNet, StackState, Transformer
+
+READOUTS = ("mean", "token")
+
+
+class TokenEmbedding(nn.Module):
+    """A vector for each token plus one for each position; no dropout here."""
+
+    def __init__(self, vocab_size: int, max_length: int, hidden: int):
+        super().__init__()
+        require_positive_int("vocab_size", vocab_size)
+        require_positive_int("max_length", max_length)
+        require_positive_int("hidden", hidden)
+        self.vocab_size, self.max_length, self.hidden = vocab_size, max_length, hidden
+        self.tokens = nn.Embedding(vocab_size, hidden)
+        self.positions = nn.Parameter(torch.empty(max_length, hidden))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        initialise(self)
+        nn.init.normal_(self.positions, std=0.02)
+
+    def forward(
+        self, tokens: Int64[Tensor, "batch seq"], first: int = 0
+    ) -> Float[Tensor, "batch seq hidden"]:
+        """first: the position of the first token."""
+        require_tensor("tokens", tokens, ("batch", "seq"))
+        if tokens.dtype != torch.int64:
+            raise TypeError(f"tokens must be torch.int64, got {tokens.dtype}")
+        if tokens.device != self.positions.device:
+            raise ValueError(
+                f"tokens must be on {self.positions.device} like the weights, got a tensor on "
+                f"{tokens.device}"
+            )
+        last = first + tokens.shape[1]
+        if last > self.max_length:
+            raise ValueError(f"wanted at most max_length = {self.max_length} tokens, given {last}")
+        require_between("tokens", tokens, 0, self.vocab_size - 1)
+        return self.tokens(tokens) + self.positions[first:last]
+
+
+class PatchEmbedding(nn.Module):
+    """An image cut into squares (Dosovitskiy et al., 2021): one token each, plus its position."""
+
+    def __init__(self, image: tuple[int, int, int], patch: int, hidden: int):
+        super().__init__()
+        if len(image) != 3:
+            raise ValueError(f"wanted an image (channels, height, width), given {image}")
+        for name, size in zip(("channels", "height", "width"), image, strict=True):
+            require_positive_int(name, size)
+        require_positive_int("patch", patch)
+        require_positive_int("hidden", hidden)
+        channels, height, width = self.image = image
+        if height % patch or width % patch:
+            raise ValueError(
+                f"wanted a patch that divides height and width {height} x {width}, given {patch}"
+            )
+        self.patch, self.hidden = patch, hidden
+        self.max_length = height // patch * (width // patch)
+        self.project = nn.Linear(channels * patch**2, hidden)
+        self.positions = nn.Parameter(torch.empty(self.max_length, hidden))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        initialise(self)
+        nn.init.normal_(self.positions, std=0.02)
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch seq hidden"]:
+        require_input("images", images, ("batch", *self.image), self.positions)
+        require_finite("images", images)
+        rows = images.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        patches = rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # b (rows columns) chpp
+        return self.project(patches) + self.positions
+
+
+class LMState(NamedTuple):
+    """Decoding so far: logits of the next token, the number of tokens read, the stack's state."""
+
+    logits: Float[Tensor, "batch vocab"]
+    length: int
+    stack: StackState
+
+
+class LanguageModel(nn.Module):
+    """Tokens to logits of the next token: embedding, a causal stack, LN, the embedding's table.
+
+    The stack may be a `Transformer` or an `OmniNet`.
+    """
+
+    def __init__(self, body: Transformer, vocab_size: int, max_length: int, dropout: float = 0.1):
+        super().__init__()
+        if not body.causal:
+            raise ValueError("wanted a causal stack, given causal=False")
+        self.embed = TokenEmbedding(vocab_size, max_length, body.hidden)
+        self.body, self.norm = body, nn.LayerNorm(body.hidden)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        tokens: Int64[Tensor, "batch seq"],
+        mask: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch seq vocab"]:
+        """mask: True = real. logits[:, i] are of token i + 1 and depend on tokens up to i alone.
+
+        Errors: ValueError or TypeError for a wrong shape or dtype, ids out of range, more tokens
+        than positions.
+        """
+        return self._logits(self.body(self.drop(self.embed(tokens)), mask))
+
+    def prefill(
+        self,
+        tokens: Int64[Tensor, "batch seq"],
+        mask: Bool[Tensor, "batch seq"] | None = None,
+    ) -> LMState:
+        """Read a prompt; `state.logits` are those of the token after it."""
+        y, stack = self.body.prefill(self.drop(self.embed(tokens)), mask)
+        return LMState(self._logits(y[:, -1:])[:, 0], tokens.shape[1], stack)
+
+    def step(self, token: Int64[Tensor, " batch"], state: LMState) -> LMState:
+        """Read one more token of each example; the state that was given stays as it is."""
+        require_tensor("token", token, (state.logits.shape[0],))
+        x = self.drop(self.embed(token[:, None], state.length))
+        y, stack = self.body.step(x, state.stack)
+        return LMState(self._logits(y)[:, 0], state.length + 1, stack)
+
+    def _logits(self, y: Tensor) -> Tensor:
+        return nn.functional.linear(self.norm(y), self.embed.tokens.weight)
+
+
+class OmniNetLM(LanguageModel):
+    """A `LanguageModel` whose stack is a causal `OmniNet`; further arguments are the stack's."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        layers: int,
+        hidden: int,
+        heads: int,
+        partition: int,
+        dropout: float = 0.1,
+        options: MetaOptions | None = None,
+        **stack,
+    ):
+        require_positive_int("max_length", max_length)
+        options = replace(options or MetaOptions(), length=max_length)
+        body = OmniNet(
+            layers, hidden, heads, partition, causal=True, dropout=dropout, options=options, **stack
+        )
+        super().__init__(body, vocab_size, max_length, dropout)
+
+
+class Classifier(nn.Module):
+    """Embedding, a stack, LN, one linear layer on what the readout gives.
+
+    readout: "mean" over the real tokens, or "token": a learned one in front of all, whose output
+    is read (Dosovitskiy et al., 2021); the stack then sees one token more.
+    """
+
+    def __init__(
+        self,
+        embed: TokenEmbedding | PatchEmbedding,
+        body: Transformer,
+        classes: int,
+        readout: str = "mean",
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        require_positive_int("classes", classes)
+        require_choice("readout", readout, READOUTS)
+        if embed.hidden != body.hidden:
+            raise ValueError(f"wanted an embedding as wide as {body.hidden}, given {embed.hidden}")
+        if body.causal and readout == "token":
+            raise ValueError("the first token of a causal stack reads nothing: wanted 'mean'")
+        self.embed, self.body = embed, body
+        front = torch.randn(body.hidden) * 0.02
+        self.front = nn.Parameter(front) if readout == "token" else None
+        self.norm, self.head = nn.LayerNorm(body.hidden), nn.Linear(body.hidden, classes)
+        self.drop = nn.Dropout(dropout)
+        initialise(self.head)
+
+    def forward(
+        self,
+        inputs: Int64[Tensor, "batch seq"] | Float[Tensor, "batch channels height width"],
+        mask: Bool[Tensor, "batch seq"] | None = None,
+    ) -> Float[Tensor, "batch classes"]:
+        """mask: True = real token. Errors as in `TokenEmbedding` and `PatchEmbedding`."""
+        x = self.embed(inputs)
+        check_mask(mask, x)
+        if self.front is not None:
+            x = torch.cat([self.front.expand(len(x), 1, -1), x], 1)
+            mask = None if mask is None else nn.functional.pad(mask, (1, 0), value=True)
+        y = self.norm(self.body(self.drop(x), mask))
+        if self.front is not None:
+            return self.head(y[:, 0])
+        if mask is None:
+            return self.head(y.mean(1))
+        real = mask[..., None].to(y.dtype)
+        return self.head((y * real).sum(1) / real.sum(1))
+
+
+class OmniNetClassifier(Classifier):
+    """A `Classifier` whose stack is an `OmniNet`; further arguments are the stack's.
+
+    For sequences give vocab_size and max_length, for images their (channels, height, width) and
+    the side of a patch.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        layers: int,
+        hidden: int,
+        heads: int,
+        partition: int,
+        vocab_size: int | None = None,
+        max_length: int | None = None,
+        image: tuple[int, int, int] | None = None,
+        patch: int | None = None,
+        readout: str = "mean",
+        dropout: float = 0.1,
+        options: MetaOptions | None = None,
+        **stack,
+    ):
+        none = image is None and patch is None, vocab_size is None and max_length is None
+        if none[0] and vocab_size is not None and max_length is not None:
+            embed = TokenEmbedding(vocab_size, max_length, hidden)
+        elif none[1] and image is not None and patch is not None:
+            embed = PatchEmbedding(image, patch, hidden)
+        else:
+            raise ValueError(
+                "wanted vocab_size and max_length, or image and patch, given "
+                f"vocab_size={vocab_size}, max_length={max_length}, image={image}, patch={patch}"
+            )
+        length = embed.max_length + (readout == "token")
+        options = replace(options or MetaOptions(), length=length)
+        body = OmniNet(layers, hidden, heads, partition, dropout=dropout, options=options, **stack)
+        super().__init__(embed, body, classes, readout, dropout)
