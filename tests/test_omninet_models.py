@@ -1,0 +1,307 @@
+"""Models around OmniNet: texts, classes of sequences and images, translation; what they cost.
+
+What turns red when the code is broken (each was tried on a copy):
+- positions left out, counted from zero in every step: test_positions_are_added,
+  test_prefill_and_steps_are_the_full_pass
+- padding in the mean: test_padding_changes_no_class
+- patches cut in another order: test_patches_are_squares_of_the_image
+- the decoder reads both ways, or padded source tokens: test_a_translation_reads_no_later_target,
+  test_padded_source_tokens_change_nothing
+- no stop: test_after_a_stop_only_stops_come
+- an exponent or a factor of the count: test_counted_operations_are_those_that_torch_counts
+"""
+
+import pytest
+import torch
+from slow_attention import end_mask, largest
+from slow_omninet import CAUSAL, HEADS, HIDDEN, METAS, kind, redrawn
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from archbook.omninet import (
+    Classifier,
+    Decoder,
+    EncoderDecoder,
+    LanguageModel,
+    MetaOptions,
+    OmniNet,
+    OmniNetClassifier,
+    OmniNetLM,
+    OmniNetTranslator,
+    PatchEmbedding,
+    TokenEmbedding,
+    Transformer,
+    block_flops,
+    meta_flops,
+    network_flops,
+)
+
+every_meta = pytest.mark.parametrize("meta", METAS)
+VOCAB, LENGTH = 9, 8
+
+
+def tokens(batch: int = 2, seq: int = LENGTH, seed: int = 3, vocab: int = VOCAB) -> torch.Tensor:
+    return torch.randint(vocab, (batch, seq), generator=torch.Generator().manual_seed(seed))
+
+
+def classifier(meta: str = "full", **options) -> OmniNetClassifier:
+    given = {"vocab_size": VOCAB, "max_length": LENGTH} | options
+    if given.get("image"):
+        given = options
+    return redrawn(OmniNetClassifier(3, 4, HIDDEN, HEADS, 2, **kind(meta), **given))
+
+
+def translator(meta: str = "full", **options) -> OmniNetTranslator:
+    return redrawn(
+        OmniNetTranslator(VOCAB, 7, LENGTH, 2, HIDDEN, HEADS, 2, **kind(meta), **options)
+    )
+
+
+# ---- embeddings ----
+
+
+@pytest.mark.shapes
+def test_positions_are_added():
+    embed = redrawn(TokenEmbedding(VOCAB, LENGTH, HIDDEN))
+    given = tokens(seq=3)
+    wanted = embed.tokens.weight[given] + embed.positions[2:5]
+    assert largest(embed(given, first=2), wanted) < 1e-12
+
+
+@pytest.mark.shapes
+def test_patches_are_squares_of_the_image():
+    embed = redrawn(PatchEmbedding((2, 4, 6), 2, HIDDEN))
+    image = torch.randn(1, 2, 4, 6).double()
+    found = embed(image)
+    assert found.shape == (1, 6, HIDDEN)
+    for row in range(2):
+        for column in range(3):
+            square = image[0, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+            wanted = embed.project(square.flatten()) + embed.positions[3 * row + column]
+            assert largest(found[0, 3 * row + column], wanted) < 1e-12
+
+
+# ---- the language model ----
+
+
+def test_logits_read_no_later_token():
+    model = redrawn(OmniNetLM(VOCAB, LENGTH, 4, HIDDEN, HEADS, 2))
+    changed = tokens().clone()
+    changed[:, 5:] = (changed[:, 5:] + 1) % VOCAB
+    found, wanted = model(changed), model(tokens())
+    assert largest(found[:, :5], wanted[:, :5]) < 1e-12
+    assert largest(found[:, 5:], wanted[:, 5:]) > 1e-3
+
+
+def test_the_table_of_the_embedding_gives_the_logits():
+    model = redrawn(OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2))
+    y = model.norm(model.body(model.embed(tokens())))
+    assert largest(model(tokens()), y @ model.embed.tokens.weight.T) < 1e-12
+
+
+def test_options_reach_the_meta_learner():
+    options = MetaOptions(features=5, length=3)
+    model = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, meta="performer", options=options)
+    assert model.body.metas[0].attention.projection.shape == (5, HIDDEN // HEADS)
+    sparse = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, meta="bigbird")
+    assert sparse.body.metas[0].attention.length == 2 * LENGTH
+
+
+# ---- classes ----
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("readout", ["mean", "token"])
+@every_meta
+def test_padding_changes_no_class(meta, readout):
+    model, mask = classifier(meta, readout=readout), end_mask([LENGTH, 5], LENGTH)
+    changed = tokens().clone()
+    changed[1, 5:] = (changed[1, 5:] + 1) % VOCAB
+    assert largest(model(changed, mask), model(tokens(), mask)) < 1e-9
+    if meta != "linformer":
+        assert largest(model(tokens(), mask)[1:], model(tokens()[1:, :5])) < 1e-9
+    assert largest(model(changed), model(tokens())) > 1e-3
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("readout", ["mean", "token"])
+@every_meta
+def test_images_are_classified_by_their_patches(meta, readout):
+    model = classifier(meta, image=(1, 4, 8), patch=2, readout=readout)
+    images = torch.randn(2, 1, 4, 8).double()
+    assert model(images).shape == (2, 3)
+    assert largest(model(images)[:1], model(images[:1])) < 1e-9
+    assert largest(model(images.flip(3)), model(images)) > 1e-3
+
+
+def test_the_models_around_a_plain_transformer_are_those_with_a_zeroed_meta_learner():
+    model = classifier()
+    for meta in model.body.metas:
+        meta.heads.out.weight.data.zero_()
+    embed, body = TokenEmbedding(VOCAB, LENGTH, HIDDEN), Transformer(4, HIDDEN, HEADS)
+    plain = redrawn(Classifier(embed, body, 3))
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "metas" not in k})
+    assert torch.equal(plain(tokens()), model(tokens()))
+
+
+# ---- translation ----
+
+
+@pytest.mark.shapes
+@every_meta
+def test_a_translation_reads_no_later_target(meta):
+    model, target = translator(meta), tokens(seed=4, vocab=7)
+    changed = target.clone()
+    changed[:, 5:] = (changed[:, 5:] + 1) % 7
+    found, wanted = (model(tokens(), given) for given in (changed, target))
+    assert found.shape == (2, LENGTH, 7)
+    assert largest(found[:, :5], wanted[:, :5]) < 1e-12
+    assert largest(found[:, 5:], wanted[:, 5:]) > 1e-3
+
+
+@every_meta
+def test_every_source_token_is_read_by_every_target_token(meta):
+    model, target = translator(meta), tokens(seed=4, vocab=7)
+    for place in (0, LENGTH - 1):
+        changed = tokens().clone()
+        changed[:, place] = (changed[:, place] + 1) % VOCAB
+        moved = (model(changed, target) - model(tokens(), target)).abs().amax(-1)
+        assert (moved > 1e-9).all()
+
+
+@pytest.mark.parametrize("meta", ["full", "performer"])
+def test_padded_source_tokens_change_nothing(meta):
+    model, mask = translator(meta), end_mask([LENGTH, 5], LENGTH)
+    changed = tokens().clone()
+    changed[1, 5:] = (changed[1, 5:] + 1) % VOCAB
+    target = tokens(seed=4, vocab=7)
+    assert largest(model(changed, target, mask), model(tokens(), target, mask)) < 1e-9
+    alone = model(tokens()[1:, :5], target[1:])
+    assert largest(model(tokens(), target, mask)[1:], alone) < 1e-9
+
+
+@pytest.mark.parametrize("prefix", [1, 4])
+def test_prefill_and_steps_are_the_full_translation(prefix):
+    model, target, mask = translator(), tokens(seed=4, vocab=7), end_mask([LENGTH, 5], LENGTH)
+    state = model.prefill(tokens(), target[:, :prefix], mask)
+    found = [state.logits]
+    for token in target[:, prefix:].unbind(1):
+        state = model.step(token, state)
+        found.append(state.logits)
+    wanted = model(tokens(), target, mask)[:, prefix - 1 :]
+    assert largest(torch.stack(found, 1), wanted) < 1e-9
+
+
+@pytest.mark.shapes
+def test_a_translation_takes_the_likeliest_token_each_time():
+    model = translator()
+    found = model.translate(tokens(), start=0, stop=1, length=6)
+    target = torch.cat([torch.zeros(2, 1, dtype=torch.int64), found], 1)
+    wanted = model(tokens(), target[:, :-1]).argmax(-1)
+    for row, best in zip(found, wanted, strict=True):
+        ended = (row == 1).nonzero()
+        upto = int(ended[0]) + 1 if len(ended) else len(row)
+        assert torch.equal(row[:upto], best[:upto])
+
+
+def test_after_a_stop_only_stops_come():
+    model = translator()
+    first = model.translate(tokens(), start=0, stop=1, length=1)[0, 0]
+    found = model.translate(tokens()[:1], start=0, stop=int(first), length=5)
+    assert (found == first).all()
+
+
+def test_a_plain_encoder_does_as_well():
+    embed, body = TokenEmbedding(VOCAB, LENGTH, HIDDEN), Transformer(2, HIDDEN, HEADS)
+    decoder = Decoder(7, LENGTH, 2, HIDDEN, HEADS, 0.0)
+    model = redrawn(EncoderDecoder(embed, body, decoder))
+    assert model(tokens(), tokens(vocab=7)).shape == (2, LENGTH, 7)
+
+
+# ---- learning ----
+
+
+def trained(model, loss, steps: int = 40) -> float:
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        optimizer.step()
+    return value.item()
+
+
+@pytest.mark.parametrize("meta", CAUSAL)
+def test_a_language_model_learns_a_handful_of_texts(meta):
+    stack = kind(meta, LENGTH)
+    model = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, dropout=0.0, **stack)
+    given = tokens(4)
+    given[:, 0] = torch.arange(4)  # so that the first token tells which text it is
+
+    def loss():
+        return cross_entropy(model(given[:, :-1]).flatten(0, 1), given[:, 1:].flatten())
+
+    assert trained(model, loss) < 0.3
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.body.parameters())
+
+
+def test_a_classifier_and_a_translator_learn_a_handful():
+    model = OmniNetClassifier(
+        3, 2, HIDDEN, HEADS, 2, vocab_size=VOCAB, max_length=LENGTH, dropout=0.0
+    )
+    given, labels = tokens(6), torch.tensor([0, 1, 2, 0, 1, 2])
+    assert trained(model, lambda: cross_entropy(model(given), labels)) < 0.1
+    pair = OmniNetTranslator(VOCAB, VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, dropout=0.0)
+    source, target = tokens(3), tokens(3, seed=8)
+
+    def loss():
+        return cross_entropy(pair(source, target[:, :-1]).flatten(0, 1), target[:, 1:].flatten())
+
+    assert trained(pair, loss) < 0.3
+
+
+# ---- costs ----
+
+
+def counted(call) -> int:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        call()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("meta", "query"),
+    [(m, q) for m in METAS for q in ("all", "top") if (m, q) != ("bigbird", "top")],
+)
+def test_counted_operations_are_those_that_torch_counts(meta, query):
+    given = kind(meta, 32)
+    options = given.get("options")
+    net = OmniNet(2, HIDDEN, HEADS, 2, query=query, **given).eval()
+    with torch.device("meta"):
+        x = torch.empty(1, 32, HIDDEN)
+    wanted = network_flops(2, 32, HIDDEN, HEADS, None, 2, given["meta"], query, options)
+    found = counted(lambda: net.to("meta")(x))
+    assert found == pytest.approx(wanted, rel=0.02)
+
+
+def test_a_networks_operations_are_its_parts():
+    total = network_flops(4, 32, 8, 2, 20, 2, "full")
+    assert total == 4 * block_flops(32, 8, 20) + 2 * meta_flops("full", 32, 8, 2, 2)
+    assert network_flops(4, 32, 8, 2) == 4 * block_flops(32, 8)
+
+
+def test_full_omnidirectional_attention_costs_p_times_the_base_attention():
+    """L / P partitions of (P N)^2 pairs beside L layers of N^2."""
+    seq, d = 10**6, 8  # projections vanish beside the scores
+    base = 4 * block_flops(seq, d)
+    for partition in (1, 2, 4):
+        omni = network_flops(4, seq, d, 2, None, partition) - base
+        assert omni / base == pytest.approx(partition, rel=0.01)
+
+
+def test_model_kinds_share_their_parts():
+    model = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2)
+    assert isinstance(model, LanguageModel)
+    assert isinstance(model.body, OmniNet)
+    assert model.body.causal
