@@ -172,8 +172,10 @@ def test_a_model_first_run_in_inference_mode_can_be_trained_after(name):
     assert all(g.isfinite().all() for g in grads)
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["all tokens", "some tokens"])
-@every_model
+@pytest.mark.parametrize(
+    ("name", "masked"),
+    [(name, True) for name in MODELS if "relu" not in name] + [("OmniNet-full", False)],
+)
 def test_every_model_compiles_to_one_graph_with_the_same_gradients(name, masked):
     model, given = build(name), inputs(name, masked)
     torch.compiler.reset()
@@ -187,9 +189,10 @@ def test_prefill_and_step_compile(name):
     tokens = inputs(name)[0]
     torch.compiler.reset()
     options = {"fullgraph": True, "backend": "eager"}
-    state = torch.compile(model.prefill, **options)(tokens[:, :4])
-    found = torch.compile(model.step, **options)(tokens[:, 4], state)
-    wanted = model.step(tokens[:, 4], model.prefill(tokens[:, :4]))
+    with torch.no_grad():
+        state = torch.compile(model.prefill, **options)(tokens[:, :4])
+        found = torch.compile(model.step, **options)(tokens[:, 4], state)
+        wanted = model.step(tokens[:, 4], model.prefill(tokens[:, :4]))
     torch.testing.assert_close(found.logits, wanted.logits)
 
 

@@ -2,7 +2,8 @@
 
 from archbook.data.fetching import DataError, DataSet, cache_dir, fetch
 from archbook.data.graphs import GraphSet, community_graphs, erdos_renyi_graphs
-from archbook.data.images import ImageSet, digits, fashion_mnist, mnist
+from archbook.data.images import ImageSet, digits, fashion_mnist, mnist, sign_digits
+from archbook.data.listops import ListOpsDesign, ListOpsSet, listops, root_floor
 from archbook.data.locomotion import FramePairs, Gait, frame_pairs, gaits
 from archbook.data.manifest import shipped, shipped_names
 from archbook.data.nbody import NBodySet, nbody_set
@@ -16,6 +17,7 @@ from archbook.data.sequences import (
     prediction_pairs,
     white_signal,
 )
+from archbook.data.text import TextSet, shakespeare
 
 __all__ = [
     "DataError",
@@ -24,10 +26,13 @@ __all__ = [
     "Gait",
     "GraphSet",
     "ImageSet",
+    "ListOpsDesign",
+    "ListOpsSet",
     "Molecules",
     "NBodySet",
     "RegressionSet",
     "ReviewSet",
+    "TextSet",
     "cache_dir",
     "community_graphs",
     "digits",
@@ -37,6 +42,7 @@ __all__ = [
     "frame_pairs",
     "gaits",
     "imdb",
+    "listops",
     "mackey_glass",
     "mnist",
     "nbody_set",
@@ -46,7 +52,10 @@ __all__ = [
     "qm9_20k",
     "qm9_full",
     "regression_set",
+    "root_floor",
+    "shakespeare",
     "shipped",
     "shipped_names",
+    "sign_digits",
     "white_signal",
 ]

@@ -93,6 +93,20 @@ def digits() -> tuple[UInt8[Tensor, "1797 8 8"], Int64[Tensor, "1797"]]:
         return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long()
 
 
+def sign_digits() -> tuple[UInt8[Tensor, "2062 3 32 32"], Int64[Tensor, "2062"]]:
+    """The 2,062 shipped colour photographs of hands that sign a digit: (images 0..255, labels).
+
+    Resized to 32 x 32, in one fixed mixed order (the source is sorted by class). There is no
+    official split; several photographs show the hand of one person, so parts of a random split are
+    not independent. Apache-2.0, see the README beside the file.
+    """
+    with np.load(shipped("images/sign_digits_32.npz")) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    order = np.random.default_rng(0).permutation(len(labels))
+    images = np.ascontiguousarray(images[order].transpose(0, 3, 1, 2))
+    return torch.from_numpy(images), torch.from_numpy(labels[order]).long()
+
+
 def read_idx(path: Path) -> UInt8[Tensor, "..."]:
     """An array of bytes in MNIST's idx format: 0, 0, 8, rank, sizes (big-endian), values."""
     raw = np.fromfile(path, np.uint8)

@@ -21,6 +21,7 @@ from archbook.omninet.translation import (
     Memory,
     OmniNetTranslator,
 )
+from archbook.omninet.variants import Design, controls, equal_flops, equal_weights, grid
 
 __all__ = [
     "AUTO_TOKENS",
@@ -28,6 +29,7 @@ __all__ = [
     "Classifier",
     "Decoder",
     "DecoderState",
+    "Design",
     "EncoderDecoder",
     "LMState",
     "LanguageModel",
@@ -44,6 +46,10 @@ __all__ = [
     "Transformer",
     "block_flops",
     "choose_meta",
+    "controls",
+    "equal_flops",
+    "equal_weights",
+    "grid",
     "index_sort",
     "index_unsort",
     "meta_flops",

@@ -22,6 +22,7 @@ from archbook.running.environment import (
     synchronize,
 )
 from archbook.running.experiment import main
+from archbook.running.fitting import fit
 from archbook.running.measuring import interleaved, ratios
 from archbook.running.memory import peak_memory
 from archbook.running.results import (
@@ -47,6 +48,7 @@ __all__ = [
     "device_name",
     "environment",
     "exponent",
+    "fit",
     "git_commit",
     "interleaved",
     "main",

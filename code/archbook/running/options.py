@@ -93,7 +93,14 @@ class _StoreTuple(argparse.Action):
 
 
 def field_comments(config_class: type) -> dict[str, str]:
-    """The comment of each field: at its line's end, or on the lines right above it."""
+    """The comment of each field, inherited ones too: at its line's end or on the lines above it."""
+    inherited = [field_comments(base) for base in config_class.__bases__ if base is not object]
+    return {name: text for found in inherited for name, text in found.items()} | _own_comments(
+        config_class
+    )
+
+
+def _own_comments(config_class: type) -> dict[str, str]:
     try:
         source = textwrap.dedent(inspect.getsource(config_class))
     except (OSError, TypeError):  # a class typed at a prompt has no source

@@ -1,0 +1,99 @@
+"""The stacks that the experiments compare, from one description, and plain ones that match them."""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from archbook.omninet.cost import block_flops, meta_flops, network_flops
+from archbook.omninet.meta import MetaOptions
+from archbook.omninet.network import OmniNet, Transformer
+
+
+@dataclass(frozen=True)
+class Design:
+    """A stack of blocks, plain where partition is 0; an experiment's settings begin with it."""
+
+    layers: int = 4  # blocks
+    hidden: int = 64  # width
+    heads: int = 4  # of every attention
+    ffn: int = 256  # width of the feed-forward
+    partition: int = 0  # blocks of a partition; 0 is a plain Transformer
+    meta: str = "full"  # full, performer, linformer or bigbird
+    pool: str = "max"  # over depth: max, mean, last or learned
+    query: str = "all"  # who asks: all layers' tokens, or the top one's
+    features: int = 64  # random features of a head (Performer)
+    rank: int = 16  # mixtures of all keys (Linformer)
+    block: int = 8  # positions in a block (BigBird)
+    dropout: float = 0.1  # on what joins the stream
+
+    def options(self, length: int) -> MetaOptions:
+        return MetaOptions(length, self.features, rank=self.rank, block=self.block)
+
+    def stack(self, length: int, causal: bool = False) -> Transformer:
+        """For sequences of at most so many tokens."""
+        sizes = (self.layers, self.hidden, self.heads)
+        if self.partition == 0:
+            return Transformer(*sizes, causal, self.ffn, self.dropout)
+        kinds = (self.meta, self.pool, causal, self.query)
+        options = self.options(length)
+        return OmniNet(
+            *sizes, self.partition, *kinds, ffn=self.ffn, dropout=self.dropout, options=options
+        )
+
+    def flops(self, length: int) -> int:
+        """Of one sequence, forward: the stack alone."""
+        parts = (self.partition or None, self.meta, self.query, self.options(length))
+        return network_flops(self.layers, length, self.hidden, self.heads, self.ffn, *parts)
+
+
+D = TypeVar("D", bound=Design)
+
+
+def equal_weights(base: D, partition: int) -> D:
+    """The plain stack with the weights of an OmniNet of this partition, to the last one.
+
+    A meta-learner has 4 d^2 + 2 d weights, a unit of feed-forward width 2 d + 1: spread over the P
+    blocks of its partition that is 2 d / P units each, without a rest where P divides 2 d.
+    """
+    extra, rest = divmod(2 * base.hidden, partition)
+    if rest:
+        raise ValueError(f"wanted a partition that divides {2 * base.hidden}, given {partition}")
+    return replace(base, ffn=base.ffn + extra, partition=0)
+
+
+def equal_flops(base: D, omni: D, length: int) -> D:
+    """The plain stack whose forward costs what the OmniNet's does, to one unit of width."""
+    meta = meta_flops(
+        omni.meta,
+        length,
+        omni.hidden,
+        omni.heads,
+        omni.partition,
+        omni.query,
+        omni.options(length),
+    )
+    unit = block_flops(length, base.hidden, 2) - block_flops(length, base.hidden, 1)
+    return replace(base, ffn=base.ffn + round(meta / omni.partition / unit), partition=0)
+
+
+def controls(base: D, length: int, partition: int = 2) -> dict[str, D]:
+    """The plain stack, and two wider ones: as many weights, as many operations as full attention
+    over this partition."""
+    omni = replace(base, partition=partition)
+    return {
+        "base": base,
+        "equal_weights": equal_weights(base, partition),
+        "equal_flops": equal_flops(base, omni, length),
+    }
+
+
+def grid(base: D, length: int, causal: bool) -> dict[str, D]:
+    """Controls; every meta-learner at P = 2 and P = layers; two other ways to pool at P = 2."""
+    metas = ("full", "performer", "bigbird", *(() if causal else ("linformer",)))
+    deep = {
+        f"{meta}_{partition}": replace(base, partition=partition, meta=meta)
+        for meta in metas
+        for partition in (2, base.layers)
+    }
+    full = replace(base, partition=2)
+    other = {"full_2_mean": replace(full, pool="mean"), "full_2_top": replace(full, query="top")}
+    return controls(base, length) | deep | other
