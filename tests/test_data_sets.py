@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from archbook.data import DataError, digits, fashion_mnist, imdb, mnist, shipped, shipped_names
+from archbook.data import (
+    DataError,
+    digits,
+    fashion_mnist,
+    imdb,
+    mnist,
+    shipped,
+    shipped_names,
+    sign_digits,
+)
 from archbook.data import images as images_module
 from archbook.data import manifest as manifest_module
 from archbook.data import reviews as reviews_module
@@ -112,6 +121,17 @@ def test_digits_are_the_1797_images_of_eight_by_eight():
     assert images.max() == 16
     assert labels.dtype == torch.int64
     assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_signed_digits_are_the_2062_photographs_in_mixed_order():
+    images, labels = sign_digits()
+    assert images.shape == (2062, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert set(labels.bincount().tolist()) <= set(range(204, 209))
+    assert len(labels[:100].unique()) == 10
+    with np.load(shipped("images/sign_digits_32.npz")) as arrays:
+        of_class = arrays["images"][arrays["labels"] == int(labels[7])].transpose(0, 3, 1, 2)
+    assert (of_class == images[7].numpy()).all((1, 2, 3)).any()
 
 
 def test_nearest_class_means_read_most_digits():

@@ -6,7 +6,7 @@ What turns red when the heart of the code is broken (each was tried on a copy):
   test_outputs_and_gradients_equal_the_equations
 - the meta-learner given a bias or a residual: test_a_zeroed_meta_learner_leaves_the_transformer
 - the norm left out of the meta-learner: test_outputs_and_gradients_equal_the_equations
-- padded positions in the stack: test_padding_changes_no_real_token
+- padded positions in the stack: test_padding_at_the_end_is_as_if_it_were_not_there
 """
 
 import math

@@ -11,6 +11,8 @@ What turns red when the code is broken (each was tried on a copy):
 - an exponent or a factor of the count: test_counted_operations_are_those_that_torch_counts
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from slow_attention import end_mask, largest
@@ -21,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from archbook.omninet import (
     Classifier,
     Decoder,
+    Design,
     EncoderDecoder,
     LanguageModel,
     MetaOptions,
@@ -32,6 +35,10 @@ from archbook.omninet import (
     TokenEmbedding,
     Transformer,
     block_flops,
+    controls,
+    equal_flops,
+    equal_weights,
+    grid,
     meta_flops,
     network_flops,
 )
@@ -305,3 +312,48 @@ def test_model_kinds_share_their_parts():
     assert isinstance(model, LanguageModel)
     assert isinstance(model.body, OmniNet)
     assert model.body.causal
+
+
+# ---- what experiments compare ----
+
+DESIGN = Design(layers=4, hidden=8, heads=2, ffn=16)
+
+
+def weights(design: Design, causal: bool = False) -> int:
+    return sum(p.numel() for p in design.stack(LENGTH, causal).parameters())
+
+
+@pytest.mark.parametrize("partition", [1, 2, 4])
+def test_the_plain_stack_of_equal_weights_has_equal_weights(partition):
+    omni = replace(DESIGN, partition=partition)
+    assert weights(equal_weights(DESIGN, partition)) == weights(omni) > weights(DESIGN)
+
+
+@pytest.mark.parametrize("meta", ["full", "performer", "bigbird"])
+def test_the_plain_stack_of_equal_operations_has_them_to_a_unit(meta):
+    omni = replace(DESIGN, partition=2, meta=meta)
+    plain = equal_flops(DESIGN, omni, LENGTH)
+    assert isinstance(plain.stack(LENGTH), Transformer)
+    assert not isinstance(plain.stack(LENGTH), OmniNet)
+    unit = 4 * DESIGN.layers * LENGTH * DESIGN.hidden
+    assert abs(plain.flops(LENGTH) - omni.flops(LENGTH)) <= unit / 2
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_grid_names_what_it_builds(causal):
+    found = grid(DESIGN, LENGTH, causal)
+    assert ("linformer_2" in found) != causal
+    for name, design in found.items():
+        stack = design.stack(LENGTH, causal)
+        assert stack.causal == causal
+        if isinstance(stack, OmniNet):
+            meta, partition, *_ = name.split("_")
+            assert stack.metas[0].meta == meta
+            assert stack.partition == int(partition)
+        else:
+            assert name in controls(DESIGN, LENGTH)
+
+
+def test_weights_that_cannot_be_equal_are_refused():
+    with pytest.raises(ValueError, match="divides 16, given 3"):
+        equal_weights(DESIGN, 3)

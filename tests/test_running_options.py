@@ -114,3 +114,15 @@ def test_a_field_may_not_take_the_name_of_a_runner_option():
 def test_a_class_without_source_has_no_comments():
     typed = dataclass(type("Typed", (), {"__annotations__": {"x": int}, "x": 1}))
     assert field_comments(typed) == {}
+
+
+def test_comments_of_inherited_fields_are_kept():
+    @dataclass(frozen=True)
+    class Base:
+        width: int = 8  # of a layer
+
+    @dataclass(frozen=True)
+    class Longer(Base):
+        steps: int = 3  # of training
+
+    assert field_comments(Longer) == {"width": "of a layer", "steps": "of training"}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from archbook.running import Run, checkpoint, progress
+from archbook.running import Run, checkpoint, fit, progress
 from archbook.running.progress import Progress, clock
 
 
@@ -224,3 +224,41 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch, capsys):
 
 def test_a_clock_shows_hours_only_when_there_are_some():
     assert [clock(59.6), clock(3599), clock(3661)] == ["1:00", "59:59", "1:01:01"]
+
+
+# ---- the shared training loop ----
+
+
+def fitted(run, steps: int = 60) -> tuple[nn.Module, dict]:
+    torch.manual_seed(0)
+    model, draw = nn.Linear(3, 1), torch.Generator().manual_seed(run.seed)
+
+    def loss():
+        x = torch.randn(8, 3, generator=draw)
+        return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+    return model, fit(run, model, loss, steps, 0.1, draw=draw)
+
+
+def test_fit_lowers_the_loss_and_draws_its_curve():
+    model, curve = fitted(Run(quiet=True))
+    assert curve["curve_step"] == list(range(1, 61))
+    assert curve["curve_loss"][-1] < 0.1 * curve["curve_loss"][0]
+    assert model.training
+
+
+def test_a_killed_fit_ends_with_the_same_numbers(start, monkeypatch):
+    whole, wanted = fitted(Run(quiet=True))
+
+    def crash(*args):
+        if next(calls) == 30:
+            raise Crash
+        return clip(*args)
+
+    clip, calls = nn.utils.clip_grad_norm_, iter(range(1000))
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", crash)
+    with pytest.raises(Crash):
+        fitted(start())
+    model, curve = fitted(start())
+    assert curve == wanted
+    assert torch.equal(model.weight, whole.weight)

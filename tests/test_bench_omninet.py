@@ -1,0 +1,111 @@
+"""The OmniNet benchmark at tiny size: its tables are complete, and unequal candidates stop it."""
+
+import gc
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from archbook.running import benchmark, check_bench, peak_memory
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "bench_omninet.py"
+
+
+@pytest.fixture(scope="module")
+def bench() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_omninet", FILE)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
+        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def written(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where a quick run writes, its folder standing in for the repository."""
+    stand_in = tmp_path / "results" / "omninet" / "bench.json"
+    monkeypatch.setattr(benchmark, "results_path", lambda stem, name: stand_in)
+    monkeypatch.setattr(benchmark, "ROUNDS", (2, 2))
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    yield tmp_path / ".runs" / "omninet" / "bench.json"
+    gc.unfreeze()  # the benchmark set aside what the tests before it had made
+
+
+def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
+    bench: ModuleType, written: Path, tmp_path: Path
+):
+    bench.main(["--quick", "--threads", "1"])
+    found = json.loads(written.read_text())
+    rows = {table["name"]: len(table["rows"]) for table in found["tables"]}
+    assert check_bench(found) == []
+    assert rows == {"both_ways": 4, "causal": 4, "meta_1": 2, "meta_2": 2, "meta_4": 2}
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_peer_that_computes_something_else_stops_it(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    def wrong(causal, device):
+        layer = bench.attention(bench.PERFORMER, 16)
+        return lambda q, k, v: 1.01 * layer(q, k, v, None, 1 if causal else None)
+
+    monkeypatch.setattr(bench, "installed", lambda: {bench.PEER: "1.1.4"})
+    monkeypatch.setattr(bench, "peer_attention", wrong)
+    table, size = bench.PARTS["attention"]["causal"], {"batch": 1, "tokens": 16}
+    with pytest.raises(AssertionError, match="performer-pytorch differs from Performer"):
+        bench.row(table, "causal", size, True, bench.QUICK_PLAN, "cpu")
+
+
+def made_row(tokens: int, fused: float, peer: float) -> dict:
+    ratios = {"Performer": 1.0, "fused attention": fused, "performer-pytorch": peer}
+    candidates = {
+        name: {"ms": 1.0, "ratio": {"median": ratio}, "peak_mib": None}
+        for name, ratio in ratios.items()
+    }
+    return {"size": {"tokens": tokens}, "pass": "forward+backward", "candidates": candidates}
+
+
+def test_the_crossover_is_where_the_times_are_equal(bench: ModuleType):
+    """Ratios of 1/2 at 256 and 2 at 1,024 tokens meet one in the middle, at 512."""
+    rows = [made_row(256, 0.5, 1.25), made_row(1024, 2.0, 1.0), made_row(8192, 16.0, 0.8)]
+    found = bench.verdict(rows)
+    assert found["crossover"] == 512
+    assert found["of_fused_at_longest"] == pytest.approx(1 / 16, abs=1e-3)
+    assert found["worst_of_peer"] == 1.25
+
+
+def test_without_a_crossover_there_is_none(bench: ModuleType):
+    assert bench.verdict([made_row(256, 2.0, 1), made_row(512, 3.0, 1)])["crossover"] is None
+
+
+def test_predicted_exponents_are_those_of_the_operation_counts(bench: ModuleType):
+    table = bench.PARTS["meta"]["meta_2"]
+    rows = [
+        {
+            "size": {"tokens": n},
+            "pass": "forward+backward",
+            "candidates": {
+                name: {"ms": n**1.5, "peak_mib": 8.0 * n}
+                for name in ("Performer", "fused attention")
+            },
+        }
+        for n in (4096, 8192, 16384, 32768)
+    ]
+    performer = bench.growth(table, "Performer", rows)
+    full = bench.growth(table, "fused attention", rows)
+    assert performer["time"] == pytest.approx(1.5)
+    assert performer["memory"] == pytest.approx(1)
+    assert performer["time_predicted"] == pytest.approx(1)
+    assert full["time_predicted"] == pytest.approx(2, abs=0.05)
+
+
+def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
+    size = {"batch": 1, "tokens": 4096}
+    one = 4 * size["tokens"] * bench.HIDDEN  # bytes of q, k, v, the output and each gradient
+    found = peak_memory(f"{FILE}:step_alone", "both_ways", "Performer", size, "cpu")
+    assert found > 3 * one
