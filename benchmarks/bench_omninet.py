@@ -96,7 +96,7 @@ TABLES = [name for tables in PARTS.values() for name in tables]
 
 @dataclass(frozen=True)
 class Plan:
-    """At which lengths each part is measured, and for about how many seconds a row (forward: 1/4)."""
+    """At which lengths each part is measured, and for how many seconds a row (forward: 1/4)."""
 
     lengths: dict[str, tuple[int, ...]]
     seconds: float
@@ -254,9 +254,9 @@ def measure(part: str, plan: Plan, device: str) -> list[dict]:
 
 
 def verdict(rows: list[dict]) -> dict:
-    """Where the Performer overtakes fused attention in a training step; its worst ratio to the peer.
+    """Where the Performer overtakes fused attention in a training step; worst ratio to the peer.
 
-    The crossover is interpolated between two lengths on logarithmic axes; None where there is none.
+    The crossover is interpolated between two lengths, on logarithmic axes.
     """
     steps = [r for r in rows if r["pass"] == "forward+backward"]
     ratios = [(r["size"]["tokens"], ratio_of(r, FUSED)) for r in steps]
