@@ -228,7 +228,7 @@ def test_a_plain_encoder_does_as_well():
 # ---- learning ----
 
 
-def trained(model, loss, steps: int = 40) -> float:
+def trained(model, loss, steps: int = 60) -> float:
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(steps):
         optimizer.zero_grad()
