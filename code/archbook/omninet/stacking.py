@@ -13,7 +13,7 @@ POOLS = ("max", "mean", "last", "learned")
 
 def index_sort(
     layers: Sequence[Float[Tensor, "batch seq hidden"]],
-) -> Float[Tensor, "batch seq*depth hidden"]:
+) -> Float[Tensor, "batch tokens hidden"]:
     """T[i P + l] = X_l[i]: all P depths of token 1, then all of token 2, and so on."""
     if not layers:
         raise ValueError("wanted at least one layer, given none")
