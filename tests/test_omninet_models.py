@@ -8,7 +8,7 @@ What turns red when the code is broken (each was tried on a copy):
 - the decoder reads both ways, or padded source tokens: test_a_translation_reads_no_later_target,
   test_padded_source_tokens_change_nothing
 - no stop: test_after_a_stop_only_stops_come
-- an exponent or a factor of the count: test_counted_operations_are_those_that_torch_counts
+- a factor of the count: test_counted_operations_are_those_that_torch_counts
 """
 
 from dataclasses import replace
