@@ -336,7 +336,7 @@ def largest_tensor(meta: str, seq: int) -> int:
     return found.numel
 
 
-@pytest.mark.parametrize("meta", ["performer", "relu", "bigbird", "linformer"])
+@pytest.mark.parametrize("meta", ["performer", "bigbird", "linformer"])
 def test_the_largest_tensor_grows_with_the_tokens_not_with_their_square(meta):
     short, long = (largest_tensor(meta, seq) for seq in (300, 600))
     assert long <= 2.1 * short

@@ -29,18 +29,18 @@ FULL = {"dropout": 0.0}
 
 
 def both_ways(meta: str) -> OmniNet:
-    return OmniNet(4, HIDDEN, HEADS, 2, **kind(meta, SEQ), **FULL)
+    return OmniNet(2, HIDDEN, HEADS, 2, **kind(meta, SEQ), **FULL)
 
 
 def lm(meta: str) -> OmniNetLM:
-    return OmniNetLM(9, SEQ, 4, HIDDEN, HEADS, 2, **kind(meta, SEQ), **FULL)
+    return OmniNetLM(9, SEQ, 2, HIDDEN, HEADS, 2, **kind(meta, SEQ), **FULL)
 
 
 MODELS = {
     **{f"OmniNet-{meta}": lambda meta=meta: both_ways(meta) for meta in METAS},
     **{f"LM-{meta}": lambda meta=meta: lm(meta) for meta in METAS if meta != "linformer"},
-    "learned": lambda: OmniNet(4, HIDDEN, HEADS, 2, pool="learned", depth_vectors=True, **FULL),
-    "top": lambda: OmniNet(4, HIDDEN, HEADS, 2, query="top", causal=True, **FULL),
+    "learned": lambda: OmniNet(2, HIDDEN, HEADS, 2, pool="learned", depth_vectors=True, **FULL),
+    "top": lambda: OmniNet(2, HIDDEN, HEADS, 2, query="top", causal=True, **FULL),
     "Transformer": lambda: Transformer(2, HIDDEN, HEADS, **FULL),
     "texts": lambda: OmniNetClassifier(
         3, 2, HIDDEN, HEADS, 2, vocab_size=9, max_length=SEQ, readout="token", **FULL
