@@ -11,6 +11,8 @@ What turns red when the heart of the code is broken (each was tried on a copy):
 - E detached for the values: test_the_gradients_equal_finite_differences
 - earlier chunks not rescaled, a chunk's own keys added twice:
   test_over_many_chunks_the_performer_is_its_dense_formula
+- chunks taken by an index, whose gradient is of full length:
+  test_all_tensors_together_grow_with_the_tokens
 - one scale for all tokens or for all of a chunk: test_short_keys_after_long_ones_change_nothing
 - |k|^2 not kept finite: test_a_future_whose_square_overflows_changes_nothing
 - a global block read twice, more random blocks than there are, blocks beyond the end:
@@ -467,17 +469,18 @@ def test_unchecked_an_example_without_a_real_key_gets_zero(kind):
 
 
 class Largest(TorchDispatchMode):
-    """Notes the largest number of elements in any tensor that an operation returns."""
+    """Notes the elements of the largest tensor that an operation returns, and of all together."""
 
     def __init__(self):
         super().__init__()
-        self.numel = 0
+        self.numel = self.total = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         for part in out if isinstance(out, (tuple, list)) else [out]:
             if isinstance(part, Tensor):
                 self.numel = max(self.numel, part.numel())
+                self.total += part.numel()
         return out
 
 
@@ -496,6 +499,19 @@ def test_the_largest_tensor_grows_with_the_tokens_not_with_their_square(kind, gr
     short, long = (largest_tensor(build(kind, seq), seq, group) for seq in (510, 1020))
     assert long <= 2.1 * short
     assert long < 1020**2 / 3
+
+
+@pytest.mark.parametrize("group", [None, 1, 3])
+@pytest.mark.parametrize("kind", ["softmax", "relu"])
+def test_all_tensors_together_grow_with_the_tokens(kind, group):
+    """Forward and backward: a loop whose every step makes a tensor of full length would not."""
+    totals = []
+    for seq in (1536, 3072):
+        case = [x.requires_grad_() for x in qkv(1, 1, seq)]
+        with Largest() as found:
+            build(kind)(*case, None, group).sum().backward()
+        totals.append(found.total)
+    assert totals[1] <= 2.05 * totals[0]
 
 
 def test_the_check_of_sizes_notices_a_map():

@@ -74,9 +74,9 @@ class FullAttention(CachedAttention):
         per_position = q.shape[2] // count
         size = min(count, max(1, CHUNK // max(group, per_position)))
         parts = []
-        for first in range(0, count, size):
+        for number, asking in enumerate(q.split(size * per_position, 2)):
+            first = number * size
             last = min(first + size, count)
-            asking = q[:, :, first * per_position : last * per_position]
             keys = last * group
             past = no_later(asking.shape[2], (last - first) * group, group, q.device)
             allowed = pad(past, (first * group, 0), value=True)  # earlier chunks are all past

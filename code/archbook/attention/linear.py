@@ -82,9 +82,11 @@ def causal_read(
 
     before = []
     state = empty_state(Scaled(phi_k[:, :, 0], log_scale[:, :, 0]), values[:, :, 0])
-    for c in range(phi_k.shape[2]):
+    # unbind: the gradient of an index would be as long as the whole sequence, for every chunk
+    parts = (x.unbind(2) for x in (phi_k, log_scale, values))
+    for phi, scale, v in zip(*parts, strict=True):
         before.append(state)
-        state = absorb(state, Scaled(phi_k[:, :, c], log_scale[:, :, c]), values[:, :, c])
+        state = absorb(state, Scaled(phi, scale), v)
     sums, start = (torch.stack(parts, 2) for parts in zip(*before, strict=True))
 
     # the largest scale that each query may see: no key of a later position enters

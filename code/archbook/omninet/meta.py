@@ -54,8 +54,8 @@ def choose_meta(tokens: int) -> str:
     """What meta="auto" takes: "full" up to AUTO_TOKENS stacked tokens, then "performer".
 
     Full attention is exact; the Performer is another function, so it is taken only where it saves
-    much. On a CPU they cost the same at several hundred tokens (see the benchmark); on a GPU fused
-    attention stays ahead longer.
+    much. On a CPU they cost the same at several hundred tokens, at more where causal (see the
+    benchmark); on a GPU fused attention stays ahead longer.
     """
     require_positive_int("tokens", tokens)
     return "full" if tokens <= AUTO_TOKENS else "performer"
