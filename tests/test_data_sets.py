@@ -21,6 +21,7 @@ from archbook.data import (
     shipped,
     shipped_names,
     sign_digits,
+    two_digit_crops,
 )
 from archbook.data import images as images_module
 from archbook.data import manifest as manifest_module
@@ -123,17 +124,6 @@ def test_digits_are_the_1797_images_of_eight_by_eight():
     assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
-def test_signed_digits_are_the_2062_photographs_in_mixed_order():
-    images, labels = sign_digits()
-    assert images.shape == (2062, 3, 32, 32)
-    assert images.dtype == torch.uint8
-    assert set(labels.bincount().tolist()) <= set(range(204, 209))
-    assert len(labels[:100].unique()) == 10
-    with np.load(shipped("images/sign_digits_32.npz")) as arrays:
-        of_class = arrays["images"][arrays["labels"] == int(labels[7])].transpose(0, 3, 1, 2)
-    assert (of_class == images[7].numpy()).all((1, 2, 3)).any()
-
-
 def test_nearest_class_means_read_most_digits():
     # a shuffled label column would leave one in ten
     images, labels = digits()
@@ -141,6 +131,55 @@ def test_nearest_class_means_read_most_digits():
     means = torch.stack([pixels[labels == k].mean(0) for k in range(10)])
     guess = torch.cdist(pixels, means).argmin(1)
     assert (guess == labels).double().mean() > 0.85
+
+
+def test_sign_digits_are_2062_colour_photographs_channels_first():
+    images, labels = sign_digits()
+    assert images.shape == (2062, 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert images.is_contiguous()
+    assert labels.dtype == torch.int64
+    assert labels.bincount().tolist() == [205, 206, 206, 206, 207, 207, 207, 206, 208, 204]
+
+
+def test_a_hand_is_redder_than_the_wall_behind_it():
+    # channels mistaken for rows, or blue for red, would not show it
+    images = sign_digits()[0].double()
+    redder = (images[:, 0] - images[:, 2]).mean(0)
+    assert redder[18:26, 12:20].mean() > redder[:8, :8].mean() + 30
+
+
+@pytest.mark.shapes
+def test_drawn_crops_are_bytes_with_labels_of_all_hundred_numbers():
+    images, labels = two_digit_crops(2000)
+    assert images.shape == (2000, 3, 22, 52)
+    assert images.dtype == torch.uint8
+    assert labels.dtype == torch.int64
+    assert set(labels.tolist()) == set(range(100))
+
+
+def test_the_seed_decides_the_crops_and_more_of_them_leave_the_first_ones_alone():
+    images, labels = two_digit_crops(20, seed=3)
+    assert all(map(torch.equal, two_digit_crops(9, seed=3), (images[:9], labels[:9])))
+    assert not torch.equal(two_digit_crops(20, seed=4)[0], images)
+
+
+def test_crops_show_the_digits_of_their_label_in_reading_order():
+    # the mean crop of a number is bright where its own mean glyphs are: "17" is not "71"
+    images, labels = two_digit_crops(6000)
+    bright = images.double().mean(1)
+    halves = [bright[..., 10:26].mean((1, 2)), bright[..., 26:42].mean((1, 2))]
+    leans = halves[0] - halves[1]
+    light, heavy = (
+        (labels // 10 == 1) & (labels % 10 == 8),
+        (labels // 10 == 8) & (labels % 10 == 1),
+    )
+    assert leans[light].mean() + 2 < leans[heavy].mean() - 2
+
+
+def test_a_number_of_crops_below_one_is_refused():
+    with pytest.raises(ValueError, match="wanted count >= 1, given 0"):
+        two_digit_crops(0)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

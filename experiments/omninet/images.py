@@ -71,7 +71,9 @@ def load(config: Config) -> dict[str, tuple[Tensor, Tensor]]:
         x, y = images.train_images[:, None], images.train_labels
         test = images.test_images[:, None], images.test_labels
     elif config.data == "signs":
-        images, labels = sign_digits()
+        images, labels = sign_digits()  # class by class
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        images, labels = images[order], labels[order]
         cut = len(labels) * 4 // 5
         x, y, test = images[:cut], labels[:cut], (images[cut:], labels[cut:])
     elif config.data == "digits":

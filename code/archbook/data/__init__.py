@@ -2,7 +2,14 @@
 
 from archbook.data.fetching import DataError, DataSet, cache_dir, fetch
 from archbook.data.graphs import GraphSet, community_graphs, erdos_renyi_graphs
-from archbook.data.images import ImageSet, digits, fashion_mnist, mnist, sign_digits
+from archbook.data.images import (
+    ImageSet,
+    digits,
+    fashion_mnist,
+    mnist,
+    sign_digits,
+    two_digit_crops,
+)
 from archbook.data.listops import ListOpsDesign, ListOpsSet, listops, root_floor
 from archbook.data.locomotion import FramePairs, Gait, frame_pairs, gaits
 from archbook.data.manifest import shipped, shipped_names
@@ -57,5 +64,6 @@ __all__ = [
     "shipped",
     "shipped_names",
     "sign_digits",
+    "two_digit_crops",
     "white_signal",
 ]

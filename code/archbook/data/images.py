@@ -1,4 +1,4 @@
-"""Pictures of digits and clothes: one shipped set, two fetched ones."""
+"""Pictures of digits, clothes and hands: two shipped sets, two fetched ones, one drawn here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,17 +94,76 @@ def digits() -> tuple[UInt8[Tensor, "1797 8 8"], Int64[Tensor, "1797"]]:
 
 
 def sign_digits() -> tuple[UInt8[Tensor, "2062 3 32 32"], Int64[Tensor, "2062"]]:
-    """The 2,062 shipped colour photographs of hands that sign a digit: (images 0..255, labels).
+    """The 2,062 shipped colour photographs of hands that show 0 to 9 (Mavi, 2020), 32 x 32.
 
-    Resized to 32 x 32, in one fixed mixed order (the source is sorted by class). There is no
-    official split; several photographs show the hand of one person, so parts of a random split are
-    not independent. Apache-2.0, see the README beside the file.
+    They come class by class: shuffle before splitting. Whose hand it is, is not told, so that a
+    random split may have one person on both sides.
     """
     with np.load(shipped("images/sign_digits_32.npz")) as arrays:
-        images, labels = arrays["images"], arrays["labels"]
-    order = np.random.default_rng(0).permutation(len(labels))
-    images = np.ascontiguousarray(images[order].transpose(0, 3, 1, 2))
-    return torch.from_numpy(images), torch.from_numpy(labels[order]).long()
+        images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2)
+        return images.contiguous(), torch.from_numpy(arrays["labels"]).long()
+
+
+# Digits of 5 x 7 pixels, a row a number, its highest bit on the left: a common dot-matrix font.
+GLYPHS = (
+    (14, 17, 19, 21, 25, 17, 14),
+    (4, 12, 4, 4, 4, 4, 14),
+    (14, 17, 1, 2, 4, 8, 31),
+    (31, 2, 4, 2, 1, 17, 14),
+    (2, 6, 10, 18, 31, 2, 2),
+    (31, 16, 30, 1, 1, 17, 14),
+    (6, 8, 16, 30, 17, 17, 14),
+    (31, 1, 2, 4, 8, 8, 8),
+    (14, 17, 17, 14, 17, 17, 14),
+    (14, 17, 17, 15, 1, 2, 12),
+)
+CROP = (22, 52)
+NOISE = 16.0  # standard deviation, of 255
+
+
+def two_digit_crops(
+    count: int, seed: int | list[int] = 0
+) -> tuple[UInt8[Tensor, "count 3 22 52"], Int64[Tensor, " count"]]:
+    """Drawn crops of a game's screen with a number from 00 to 99, of 22 x 52; labels 0 to 99.
+
+    Place, size, slant, spacing, the colours of text and ground and the light on it are random;
+    noise is added. More crops of one seed begin with the same ones.
+    """
+    if count < 1:
+        raise ValueError(f"wanted count >= 1, given {count}")
+    draws_of, noise_of = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    draws = torch.from_numpy(draws_of.random((count, 15), np.float32))
+    labels = (100 * draws[:, 0]).long()
+    where, dark, light, tint, slope = draws[:, 1:].split([5, 3, 1, 3, 2], dim=1)
+    ground = 40 + 110 * dark
+    contrast = (60 + 45 * light) * (0.4 + 0.6 * tint)
+    images = ground[:, :, None, None] + contrast[:, :, None, None] * _ink(labels, where)
+    for axis, size in enumerate(CROP):  # the ground is lit from one side
+        along = torch.linspace(-30, 30, size).unsqueeze(1 - axis)
+        images += (slope[:, axis, None, None] - 0.5)[:, None] * along
+    images += NOISE * torch.from_numpy(noise_of.standard_normal(images.shape, np.float32))
+    return images.clamp(0, 255).to(torch.uint8), labels
+
+
+def _ink(labels: Tensor, where: Tensor) -> Tensor:
+    """How much ink (0 to 1) lies on each pixel, (count, 1, 22, 52): glyphs laid out at random."""
+    height, width = CROP
+    bits = torch.tensor(GLYPHS)[:, :, None] >> torch.arange(4, -1, -1) & 1
+    glyphs = bits.float()[:, None]  # (10, 1, 7, 5)
+    size, down, spacing, lean, right = (one[:, None, None] for one in where.unbind(1))
+    dot = 1.7 + 0.5 * size  # pixels of the crop a pixel of the font
+    gap = 1 + spacing  # pixels of the font between the digits
+    top = 1 + down * (height - 2 - 7 * dot)
+    left = (width - (10 + gap) * dot) * (0.3 + 0.4 * right)
+    y = (torch.arange(height)[:, None] + 0.5 - top) / dot  # in font pixels
+    ink = torch.zeros(len(labels), 1, height, width)
+    for place, digit in enumerate((labels // 10, labels % 10)):
+        x = (torch.arange(width) + 0.5 - left) / dot - place * (5 + gap)
+        x = x + 0.3 * (lean - 0.5) * (y - 3.5)
+        grid = torch.stack([x * (2 / 5) - 1, (y * (2 / 7) - 1).expand_as(x)], -1)
+        one = torch.nn.functional.grid_sample(glyphs[digit], grid, align_corners=False)
+        ink = torch.maximum(ink, one)
+    return ink
 
 
 def read_idx(path: Path) -> UInt8[Tensor, "..."]:

@@ -110,18 +110,34 @@ class GameCNN(FoldedNet):
 
     conv 3f -> c, pool 3 / 2, `units` times [three convs c -> c, pool 3 / 1], conv c -> e,
     pool 3 / 2, linear -> f K. Every conv is 3 x 3 with ReLU; pools are max, kernel / stride.
+    Other `filters` (c = filters sqrt(f), e a quarter of it) and `convs` in a unit than 32 and 3
+    make the narrower, wider and shallower nets that a folded one is compared with.
     """
 
     def __init__(
-        self, height: int, width: int, classes: int, units: int, fold: int = 1, round_to: int = 1
+        self,
+        height: int,
+        width: int,
+        classes: int,
+        units: int,
+        fold: int = 1,
+        round_to: int = 1,
+        filters: int = 32,
+        convs: int = 3,
     ):
         super().__init__(3, height, width, classes, fold)
         require_positive_int("units", units)
-        c, e = folded_width(32, fold, round_to), folded_width(8, fold, round_to)
+        require_positive_int("convs", convs)
+        require_positive_int("filters", filters)
+        if filters < 4:
+            raise ValueError(f"filters must be at least 4, a quarter being one, got {filters}")
+        c, e = folded_width(filters, fold, round_to), folded_width(filters // 4, fold, round_to)
         pixels = pooled_size(height, width, [(3, 2), *[(3, 1)] * units, (3, 2)])
         parts = [*conv(3 * fold, c), nn.MaxPool2d(3, 2)]
         for _ in range(units):
-            parts += [*conv(c, c), *conv(c, c), *conv(c, c), nn.MaxPool2d(3, 1)]
+            for _ in range(convs):
+                parts += conv(c, c)
+            parts.append(nn.MaxPool2d(3, 1))
         self.body = nn.Sequential(*parts, *conv(c, e), nn.MaxPool2d(3, 2), nn.Flatten())
         self.head = nn.Linear(e * pixels, fold * classes)
         self.reset_parameters()
