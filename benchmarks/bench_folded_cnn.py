@@ -1,0 +1,370 @@
+"""Folded CNNs: images a second against the batch, the layout, the compiler and the threads.
+
+`--part batch` measures one part and keeps the other tables; `--quick` runs tiny sizes and writes to
+.runs/ alone. Measure on a quiet machine: about eleven minutes on two cores. The parts, whose tables
+stand in results/folded_cnn/bench.json (bench_cuda.json on a card):
+
+ceilings  the machine's roofline as measured: a copy (bytes a second) against its size, and products
+          of square matrices (FLOP a second)
+batch     a game net at folds 1 to 4, both layouts, eager and compiled, one and all threads, against
+          the number of images a step; on a card in half precisions, with CUDA graphs
+fold      what folding the images and unfolding the logits adds to the pass
+nets      the paper's small nets, and where folding ought to lose: large images, heavy weights with
+          few images, a ResNet-18
+pareto    the nets that the accuracy experiment trains on Fashion-MNIST
+
+Each work answers single images, `batch` of them, through `FoldedClassifier`: the fold, the filling
+of a last group and the unfolding are counted. Works of one fold have the same weights and are shown
+to give the same logits before they are timed; other folds compute something else. Arithmetic is
+float32 without TF32 on a CPU; checks of values (NaN) are off.
+"""
+
+import os
+
+# Before torch. Threads that sleep between operations wake slowly, which slows down most whoever
+# runs many small operations.
+os.environ["OMP_WAIT_POLICY"] = "active"
+os.environ.pop("GOMP_SPINCOUNT", None)
+
+import runpy
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from archbook import running
+from archbook.checks import value_checks
+from archbook.folded_cnn import (
+    GAME_CNNS,
+    NOSCOPE_CNNS,
+    FoldedClassifier,
+    FoldedNet,
+    FoldedResNet18,
+    GameCNN,
+    NoScopeCNN,
+    cost,
+    fold_images,
+)
+
+Work = Callable[[], tuple[Tensor, ...]]
+
+ROOT = Path(__file__).parents[1]
+FOLDS = (1, 2, 3, 4)
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+GAME = "lol-gold1"
+# name -> (how it is built, images a step); the last four ought to lose
+NETS: dict[str, tuple[Callable[[int], FoldedNet], int]] = {
+    "lol-gold1": (lambda fold: GameCNN(**GAME_CNNS["lol-gold1"], fold=fold), 240),
+    "sot-time": (lambda fold: GameCNN(**GAME_CNNS["sot-time"], fold=fold), 240),
+    "coral": (lambda fold: NoScopeCNN(**NOSCOPE_CNNS["coral"], fold=fold), 240),
+    "roundabout": (lambda fold: NoScopeCNN(**NOSCOPE_CNNS["roundabout"], fold=fold), 48),
+    "large images": (lambda fold: GameCNN(224, 224, 11, 1, fold=fold), 12),
+    "heavy weights": (lambda fold: NoScopeCNN(32, 32, 10, 64, 1024, fold=fold), 12),
+    "ResNet-18": (lambda fold: FoldedResNet18(10, fold=fold), 12),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and for about how many seconds a row."""
+
+    copies: tuple[int, ...]  # KiB
+    matrices: tuple[int, ...]  # rows and columns
+    batches: tuple[int, ...]  # images
+    nets: tuple[str, ...]
+    net_folds: tuple[int, ...]
+    pareto: int  # images
+    seconds: dict[str, float]
+    compiled: bool = True
+
+
+FULL = Plan(
+    copies=(64, 512, 4_096, 32_768, 262_144),
+    matrices=(256, 1024, 2048),
+    batches=(1, 4, 16, 64, 256, 1024, 4096),
+    nets=tuple(NETS),
+    net_folds=(1, 2, 4),
+    pareto=240,
+    seconds={"ceilings": 2.0, "batch": 8.0, "fold": 4.0, "nets": 8.0, "pareto": 12.0},
+)
+QUICK = Plan(
+    copies=(64,),
+    matrices=(64,),
+    batches=(1, 4),
+    nets=("coral",),
+    net_folds=(1, 4),
+    pareto=4,
+    seconds=dict.fromkeys(("ceilings", "batch", "fold", "nets", "pareto"), 0.05),
+    compiled=False,
+)
+
+
+def modes(plan: Plan, device: str) -> tuple[str, ...]:
+    """eager, and compiled where the plan wants it and it can be done; on a card as graphs, too."""
+    if not plan.compiled or (device == "cpu" and shutil.which("c++") is None):
+        return ("eager",)
+    return ("eager", "compiled") if device == "cpu" else ("eager", "compiled", "CUDA graph")
+
+
+def precisions(device: str) -> tuple[torch.dtype, ...]:
+    return (torch.float32,) if device == "cpu" else (torch.float16, torch.bfloat16)
+
+
+def label(fold: int, layout: str, mode: str) -> str:
+    return f"f = {fold}, {layout}, {mode}"
+
+
+@contextmanager
+def threads(number: int):
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def thread_counts() -> list[int]:
+    return sorted({1, torch.get_num_threads()})
+
+
+def server_of(
+    build: Callable[[int], FoldedNet], fold: int, layout: str, mode: str, dtype, device: str
+) -> FoldedClassifier:
+    """The net of this fold, with the same weights in every layout and mode."""
+    torch.manual_seed(0)
+    net = build(fold).eval().requires_grad_(False)
+    net = net.to(device, dtype, memory_format=LAYOUTS[layout])
+    if mode == "compiled":
+        net = torch.compile(net, dynamic=True)  # one compilation for all batches
+    elif mode == "CUDA graph":
+        net = torch.compile(net, mode="reduce-overhead")
+    return FoldedClassifier(net)
+
+
+def images_for(net: FoldedNet, batch: int, layout: str, dtype, device: str) -> Tensor:
+    torch.manual_seed(1)
+    x = torch.rand(batch, net.channels, net.height, net.width)
+    return x.to(device, dtype, memory_format=LAYOUTS[layout])
+
+
+def answer(server: FoldedClassifier, x: Tensor) -> Work:
+    def work() -> tuple[Tensor, ...]:
+        with value_checks(False), torch.no_grad():
+            return (server(x),)
+
+    return work
+
+
+def row(
+    works: dict[str, Work], base: str, size: dict, seconds: float, device: str, alike: Iterable
+) -> dict:
+    """One row: candidates that are alike shown equal, then all timed; `images_per_s` added."""
+    found = {name: work() for name, work in works.items()}  # compiles, too
+    for names in alike:
+        tolerance = 1e-3 if device == "cpu" else 5e-2
+        running.assert_same_results({name: found[name] for name in names}, tolerance)
+    candidates = running.timed(works, base, seconds, device)
+    for one in candidates.values():
+        one["images_per_s"] = 1e3 * size["images"] / one["ms"]
+    return running.bench_row(size, False, candidates)
+
+
+def table(name: str, title: str, baseline: str, rows: list[dict], **more: Any) -> dict:
+    return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}
+
+
+def part_ceilings(plan: Plan, device: str) -> list[dict]:
+    """What the machine can do at most: bytes a second by copying, FLOP a second by products."""
+    copies, products = [], []
+    dtype = precisions(device)[0]
+    for number in thread_counts():
+        with threads(number):
+            for kib in plan.copies:
+                source = torch.ones(kib * 1024 // dtype.itemsize, dtype=dtype, device=device)
+                goal = torch.empty_like(source)
+                repeats = max(1, 16_384 // kib)  # a small copy is over before the clock sees it
+
+                def copy(source=source, goal=goal, repeats=repeats):
+                    for _ in range(repeats):
+                        goal.copy_(source)
+                    return (goal,)
+
+                found = running.timed({"copy": copy}, "copy", plan.seconds["ceilings"], device)
+                moved = 2 * kib * 1024 * repeats
+                found["copy"]["gb_per_s"] = moved / found["copy"]["ms"] / 1e6
+                size = {"threads": number, "kib": kib}
+                copies.append(running.bench_row(size, False, found))
+            for n in plan.matrices:
+                a = torch.rand(n, n).to(device, dtype)
+
+                def multiply(a=a):
+                    return (a @ a,)
+
+                found = running.timed(
+                    {"product": multiply}, "product", plan.seconds["ceilings"], device
+                )
+                found["product"]["gflop_per_s"] = 2 * n**3 / found["product"]["ms"] / 1e6
+                size = {"threads": number, "n": n}
+                products.append(running.bench_row(size, False, found))
+    return [
+        table("copy", "A copy, read and written bytes counted", "copy", copies),
+        table("product", "A product of two square matrices", "product", products),
+    ]
+
+
+def part_batch(plan: Plan, device: str) -> list[dict]:
+    """Images a second against the images of a step, in every configuration of every fold."""
+    build, kinds = NETS[GAME][0], modes(plan, device)
+    made = []
+    for dtype in precisions(device):
+        rows = []
+        for number in thread_counts():
+            with threads(number):
+                torch._dynamo.reset()  # compiled code is for one number of threads
+                configurations = [
+                    (fold, layout, mode) for fold in FOLDS for layout in LAYOUTS for mode in kinds
+                ]
+                servers = {
+                    label(*one): (server_of(build, *one, dtype, device), one[1])
+                    for one in configurations
+                }
+                alike = [
+                    [label(*one) for one in configurations if one[0] == fold] for fold in FOLDS
+                ]
+                base = label(1, "channels_last", kinds[-1])
+                for batch in plan.batches:
+                    works = {
+                        name: answer(server, images_for(server.model, batch, layout, dtype, device))
+                        for name, (server, layout) in servers.items()
+                    }
+                    size = {"threads": number, "images": batch}
+                    seconds = plan.seconds["batch"]
+                    rows.append(row(works, base, size, seconds, device, alike))
+        name = "batch" if dtype == precisions(device)[0] else f"batch_{dtype}".replace("torch.", "")
+        title = f"Images a step: {GAME}, {dtype}".replace("torch.", "")
+        made.append(table(name, title, base, rows, work=work_of(build)))
+    return made
+
+
+def work_of(build: Callable[[int], FoldedNet], folds: Iterable[int] = FOLDS) -> dict:
+    """FLOPs (2 a multiply-add) and bytes in float32 of an image, of many images, for each fold."""
+    made = {}
+    for fold in folds:
+        many = cost(build(fold), 12_000, torch.float32)
+        made[str(fold)] = {
+            "flops": many.flops / 12_000,
+            "bytes": many.bytes / 12_000,
+            "intensity": many.intensity,
+        }
+    return made
+
+
+def part_fold(plan: Plan, device: str) -> list[dict]:
+    """The pass alone, of images that are already folded, beside the pass with the fold."""
+    build, dtype = NETS[GAME][0], precisions(device)[0]
+    rows, batch = [], 12 * max(plan.batches[-1] // 48, 1)  # whole groups at every fold
+    for fold in FOLDS:
+        works = {}
+        for layout in LAYOUTS:
+            server = server_of(build, fold, layout, "eager", dtype, device)
+            x = images_for(server.model, batch, layout, dtype, device)
+            works[f"{layout}, folded before"] = passed(server.model, fold_images(x, fold))
+            works[f"{layout}, with the fold"] = answer(server, x)
+        size = {"fold": fold, "images": batch}
+        base = "channels_last, folded before"
+        rows.append(row(works, base, size, plan.seconds["fold"], device, []))
+    title = f"What the fold adds: {GAME}, eager, all threads"
+    return [table("fold", title, base, rows)]
+
+
+def passed(net: FoldedNet, groups: Tensor) -> Work:
+    def work() -> tuple[Tensor, ...]:
+        with value_checks(False), torch.no_grad():
+            return (net(groups),)
+
+    return work
+
+
+def part_nets(plan: Plan, device: str) -> list[dict]:
+    """Small nets, and those for which theory promises little or a loss."""
+    dtype, kinds = precisions(device)[0], modes(plan, device)
+    made = []
+    for name in plan.nets:
+        build, batch = NETS[name]
+        torch._dynamo.reset()
+        works = {}
+        for fold in plan.net_folds:
+            for mode in kinds:
+                server = server_of(build, fold, "channels_last", mode, dtype, device)
+                x = images_for(server.model, batch, "channels_last", dtype, device)
+                works[label(fold, "channels_last", mode)] = answer(server, x)
+        alike = [[n for n in works if n.startswith(f"f = {fold},")] for fold in plan.net_folds]
+        base = label(1, "channels_last", kinds[-1])
+        rows = [row(works, base, {"images": batch}, plan.seconds["nets"], device, alike)]
+        more = {"work": work_of(build, plan.net_folds)}
+        made.append(table(table_name(name), f"{name}, {batch} images a step", base, rows, **more))
+    return made
+
+
+def table_name(net: str) -> str:
+    return f"net_{net}".lower().replace(" ", "_")
+
+
+@cache
+def trained_on_fashion() -> dict[str, Callable[[], FoldedNet]]:
+    """The nets of experiments/folded_cnn/accuracy.py that differ in their layers."""
+    experiment = runpy.run_path(str(ROOT / "experiments" / "folded_cnn" / "accuracy.py"))
+    return {
+        name: lambda c=config: experiment["build"](c, c.resolution, c.resolution, 10)
+        for name, config in experiment["SIZES"]["full"].items()
+        if config.data == "fashion" and config.grouping == "anew"
+    }
+
+
+def part_pareto(plan: Plan, device: str) -> list[dict]:
+    dtype, kinds = precisions(device)[0], modes(plan, device)
+    torch._dynamo.reset()
+    works = {}
+    for name, build in trained_on_fashion().items():
+        for mode in kinds:
+            server = server_of(lambda fold, b=build: b(), 1, "channels_last", mode, dtype, device)
+            x = images_for(server.model, plan.pareto, "channels_last", dtype, device)
+            works[f"{name}, {mode}"] = answer(server, x)
+    alike = [[f"{name}, {mode}" for mode in kinds] for name in trained_on_fashion()]
+    base = f"f1, {kinds[-1]}"
+    size = {"images": plan.pareto}
+    rows = [row(works, base, size, plan.seconds["pareto"], device, alike)]
+    return [table("pareto", "The nets trained on Fashion-MNIST, channels_last", base, rows)]
+
+
+PARTS = {
+    "ceilings": part_ceilings,
+    "batch": part_batch,
+    "fold": part_fold,
+    "nets": part_nets,
+    "pareto": part_pareto,
+}
+TABLES = (
+    "batch",
+    "batch_bfloat16",
+    "fold",
+    *map(table_name, NETS),
+    "pareto",
+    "copy",
+    "product",
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    running.bench_main("folded_cnn", "Folded CNNs", (FULL, QUICK), PARTS, TABLES, argv)
+
+
+if __name__ == "__main__":
+    main()
