@@ -9,6 +9,8 @@ What turns red when the code is broken (each was tried on a copy):
   test_rounding_reaches_all_layers_but_the_images_and_the_logits
 - a bias dropped, the narrow or the dense layer not widened:
   test_the_papers_nets_have_as_many_parameters_at_folds_1_and_4
+- the filters not widened by the fold, convs that ignore the option:
+  test_other_filters_and_convs_change_the_widths_and_the_units_alone
 - a pool of another stride, a wrong smallest size:
   test_the_smallest_image_is_one_pixel_at_the_end
 - another gain or deviation: test_weights_start_as_the_authors_do
@@ -130,6 +132,16 @@ def test_the_layers_of_a_game_net_are_those_of_the_authors_in_their_order():
     shapes = [tuple(part.weight.shape[:2]) for part in net.body if isinstance(part, nn.Conv2d)]
     assert shapes == [(45, 6), *[(45, 45)] * 6, (11, 45)]
     assert net.head.weight.shape == (54, 11 * 2 * 4)
+
+
+@pytest.mark.parametrize("fold", [1, 4])
+def test_other_filters_and_convs_change_the_widths_and_the_units_alone(fold):
+    net = GameCNN(22, 52, 11, 2, fold, filters=22, convs=1)
+    shapes = [tuple(part.weight.shape[:2]) for part in net.body if isinstance(part, nn.Conv2d)]
+    c, e = folded_width(22, fold), folded_width(5, fold)  # a quarter, cut off
+    assert shapes == [(c, 3 * fold), (c, c), (c, c), (e, c)]
+    assert sum(isinstance(part, nn.MaxPool2d) for part in net.body) == 4
+    assert net(torch.ones(1, 3 * fold, 22, 52)).shape == (1, 11 * fold)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,13 @@ test_constructors_and_schedules_refuse = each_raises(
         (lambda: GameCNN(22, 52, 11, 1, 0), ValueError, "fold must be at least 1, got 0"),
         (lambda: GameCNN(22, 52, 11, 1, 2.0), TypeError, "fold must be an int, got 2.0"),
         (lambda: GameCNN(22, 52, 11, 1, 2, 0), ValueError, "round_to must be at least 1, got 0"),
+        (
+            lambda: GameCNN(22, 52, 11, 1, filters=3),
+            ValueError,
+            "filters must be at least 4,.*got 3",
+        ),
+        (lambda: GameCNN(22, 52, 11, 1, filters=8.0), TypeError, "filters must be an int, got 8.0"),
+        (lambda: GameCNN(22, 52, 11, 1, convs=0), ValueError, "convs must be at least 1, got 0"),
         (lambda: GameCNN(10, 52, 11, 1), ValueError, "height must be at least 11 .*, got 10"),
         (lambda: GameCNN(22, 10, 11, 1), ValueError, "width must be at least 11 .*, got 10"),
         (lambda: GameCNN(14, 52, 11, 2), ValueError, "height must be at least 15 .*, got 14"),
