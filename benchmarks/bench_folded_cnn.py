@@ -58,6 +58,8 @@ ROOT = Path(__file__).parents[1]
 FOLDS = (1, 2, 3, 4)
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 GAME = "lol-gold1"
+MEASURED = ("channels_last", "eager")  # of the growth of time and of peak memory
+FROM = 64  # images from which on they are fitted: below, the cost of a call hides that of the work
 # name -> (how it is built, images a step); the last four ought to lose
 NETS: dict[str, tuple[Callable[[int], FoldedNet], int]] = {
     "lol-gold1": (lambda fold: GameCNN(**GAME_CNNS["lol-gold1"], fold=fold), 240),
@@ -81,7 +83,7 @@ class Plan:
     net_folds: tuple[int, ...]
     pareto: int  # images
     seconds: dict[str, float]
-    compiled: bool = True
+    thorough: bool = True  # also compiled, and peak memory
 
 
 FULL = Plan(
@@ -101,13 +103,13 @@ QUICK = Plan(
     net_folds=(1, 4),
     pareto=4,
     seconds=dict.fromkeys(("ceilings", "batch", "fold", "nets", "pareto"), 0.05),
-    compiled=False,
+    thorough=False,
 )
 
 
 def modes(plan: Plan, device: str) -> tuple[str, ...]:
     """eager, and compiled where the plan wants it and it can be done; on a card as graphs, too."""
-    if not plan.compiled or (device == "cpu" and shutil.which("c++") is None):
+    if not plan.thorough or (device == "cpu" and shutil.which("c++") is None):
         return ("eager",)
     return ("eager", "compiled") if device == "cpu" else ("eager", "compiled", "CUDA graph")
 
@@ -247,10 +249,47 @@ def part_batch(plan: Plan, device: str) -> list[dict]:
                     size = {"threads": number, "images": batch}
                     seconds = plan.seconds["batch"]
                     rows.append(row(works, base, size, seconds, device, alike))
+                    if plan.thorough and number == thread_counts()[-1] and batch >= FROM:
+                        for fold in FOLDS:
+                            one = rows[-1]["candidates"][label(fold, *MEASURED)]
+                            one["peak_mib"] = peak(fold, batch, dtype, device)
         name = "batch" if dtype == precisions(device)[0] else f"batch_{dtype}".replace("torch.", "")
         title = f"Images a step: {GAME}, {dtype}".replace("torch.", "")
-        made.append(table(name, title, base, rows, work=work_of(build)))
+        more = {"work": work_of(build), "exponents": growth(rows), "exponents_from_images": FROM}
+        made.append(table(name, title, base, rows, **more))
     return made
+
+
+def growth(rows: list[dict]) -> dict[str, dict]:
+    """Exponents in the images of a step, with all threads, of time and of peak memory."""
+    most = max(row["size"]["threads"] for row in rows)
+    rows = [r for r in rows if r["size"]["threads"] == most and r["size"]["images"] >= FROM]
+    made = {}
+    for name in (label(fold, *MEASURED) for fold in FOLDS):
+        if len(rows) < 2:
+            break
+        sizes, found = [r["size"]["images"] for r in rows], [r["candidates"][name] for r in rows]
+        made[name] = {
+            "time": running.exponent(sizes, [one["ms"] for one in found]),
+            "time_predicted": 1.0,
+            "memory": running.memory_exponent(sizes, [one["peak_mib"] for one in found]),
+            "memory_predicted": 1.0,
+        }
+    return made
+
+
+def peak(fold: int, batch: int, dtype: torch.dtype, device: str) -> float:
+    """MiB by which a process of its own grows when it answers a batch."""
+    target = f"{Path(__file__).resolve()}:step_alone"
+    return running.peak_memory(target, fold, batch, f"{dtype}", device) / 2**20
+
+
+def step_alone(fold: int, batch: int, dtype: str, device: str) -> Work:
+    """What that process runs; a small step loads the libraries before."""
+    numbers = getattr(torch, dtype.removeprefix("torch."))
+    server = server_of(NETS[GAME][0], fold, *MEASURED, numbers, device)
+    answer(server, images_for(server.model, fold, MEASURED[0], numbers, device))()
+    return answer(server, images_for(server.model, batch, MEASURED[0], numbers, device))
 
 
 def work_of(build: Callable[[int], FoldedNet], folds: Iterable[int] = FOLDS) -> dict:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from archbook.folded_cnn import cost
-from archbook.running import benchmark, check_bench
+from archbook.running import benchmark, check_bench, peak_memory
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "bench_folded_cnn.py"
 
@@ -115,3 +115,25 @@ def test_the_number_of_threads_is_put_back(bench: ModuleType, monkeypatch: pytes
     with bench.threads(1):
         pass
     assert calls == [1, 7]
+
+
+def test_exponents_are_those_of_a_power_of_the_images(bench: ModuleType):
+    def one(images: int) -> dict:
+        return {"ms": images**1.5 / 7, "peak_mib": 3.0 * images}
+
+    names = [bench.label(fold, *bench.MEASURED) for fold in bench.FOLDS]
+    rows = [
+        {"size": {"threads": n, "images": i}, "candidates": {name: one(i) for name in names}}
+        for n in (1, 2)
+        for i in (1, 64, 256, 1024)
+    ]
+    found = bench.growth(rows)
+    assert list(found) == names
+    assert found[names[0]]["time"] == pytest.approx(1.5)
+    assert found[names[0]]["memory"] == pytest.approx(1)
+
+
+def test_peak_memory_of_a_batch_is_measured_in_a_process_of_its_own():
+    first_maps = 256 * 32 * 22 * 52 * 4  # what the first layer writes
+    target = f"{FILE}:step_alone"
+    assert peak_memory(target, 1, 256, "torch.float32", "cpu") > first_maps
