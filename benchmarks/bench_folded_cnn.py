@@ -292,14 +292,16 @@ def step_alone(fold: int, batch: int, dtype: str, device: str) -> Work:
     return answer(server, images_for(server.model, batch, MEASURED[0], numbers, device))
 
 
-def work_of(build: Callable[[int], FoldedNet], folds: Iterable[int] = FOLDS) -> dict:
-    """FLOPs (2 a multiply-add) and bytes in float32 of an image, of many images, for each fold."""
+def work_of(
+    build: Callable[[int], FoldedNet], folds: Iterable[int] = FOLDS, images: int = 12_000
+) -> dict:
+    """FLOPs (2 a multiply-add) and bytes in float32 of an image in a step of so many."""
     made = {}
     for fold in folds:
-        many = cost(build(fold), 12_000, torch.float32)
+        many = cost(build(fold), images, torch.float32)
         made[str(fold)] = {
-            "flops": many.flops / 12_000,
-            "bytes": many.bytes / 12_000,
+            "flops": many.flops / images,
+            "bytes": many.bytes / images,
             "intensity": many.intensity,
         }
     return made
@@ -347,7 +349,7 @@ def part_nets(plan: Plan, device: str) -> list[dict]:
         alike = [[n for n in works if n.startswith(f"f = {fold},")] for fold in plan.net_folds]
         base = label(1, "channels_last", kinds[-1])
         rows = [row(works, base, {"images": batch}, plan.seconds["nets"], device, alike)]
-        more = {"work": work_of(build, plan.net_folds)}
+        more = {"work": work_of(build, plan.net_folds, batch)}
         made.append(table(table_name(name), f"{name}, {batch} images a step", base, rows, **more))
     return made
 
