@@ -365,7 +365,7 @@ def trained_on_fashion() -> dict[str, Callable[[], FoldedNet]]:
     return {
         name: lambda c=config: experiment["build"](c, c.resolution, c.resolution, 10)
         for name, config in experiment["SIZES"]["full"].items()
-        if config.data == "fashion" and config.grouping == "anew"
+        if config.data == "fashion" and config.grouping == "anew" and config.start == "authors"
     }
 
 

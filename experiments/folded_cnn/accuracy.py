@@ -99,6 +99,7 @@ SIZES = {
         # what the recipe is for
         "f4_same_width": replace(FOLD_4, filters=16),
         "f4_fixed_groups": replace(FOLD_4, grouping="fixed"),
+        "f4_torch": replace(FOLD_4, start="torch"),
     },
     "paper": {
         f"{data}_f{fold}": Config(data, fold, curriculum=fold > 1, **PAPER)
