@@ -26,7 +26,7 @@ class Config:
     fold: int = 1  # images in a pass
     net: str = "lol-gold1"  # one of the paper's game nets
     loads: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 2.5)
-    images: int = 2_000  # that arrive at each load
+    images: int = 1_200  # that arrive at each load
     most: int = 60  # images a call, at most
     wait: float = 0.05  # seconds that an image waits for its group, at most
 
