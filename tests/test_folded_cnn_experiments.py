@@ -47,7 +47,7 @@ def test_a_curriculum_brings_classes_in_and_takes_none_back(accuracy):
 
 
 def test_the_papers_epochs_have_the_papers_curriculum(accuracy):
-    config = accuracy["SIZES"]["paper"]["crops_f4"]
+    config = accuracy["SIZES"]["paper"]["numbers_f4"]
     order = accuracy["Order"](config, torch.arange(100), 100, rng())
     steps = [e for e in range(1, 1500) if order.classes(e) != order.classes(e - 1)]
     assert steps == list(range(60, 541, 60))

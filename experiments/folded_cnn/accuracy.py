@@ -39,7 +39,7 @@ PAPER_EPOCHS = 1_500  # in which the curriculum's gaps are told
 
 @dataclass(frozen=True)
 class Config:
-    data: str = "fashion"  # fashion, mnist, signs, crops or digits
+    data: str = "fashion"  # fashion, mnist, signs, numbers or digits
     fold: int = 1  # images in a pass
     filters: int = 32  # of the game net at fold 1
     convs: int = 3  # of the game net, in its unit
@@ -60,7 +60,7 @@ FASHION = Config()
 FOLD_4 = replace(FASHION, fold=4)
 MNIST = Config("mnist", epochs=6)
 SIGNS = Config("signs", images=1_238, held_out=412, epochs=60)
-CROPS = Config("crops", held_out=1_000)
+NUMBERS = Config("numbers", held_out=1_000)
 TINY = Config("digits", images=960, held_out=192, epochs=2)
 PAPER = dict(
     images=58_000,
@@ -75,8 +75,8 @@ SIZES = {
         "f1": TINY,
         "f3": replace(TINY, fold=3, grouping="fixed"),
         "signs_f2": replace(TINY, data="signs", fold=2, images=240, epochs=1, start="torch"),
-        "crops_f4_curriculum": replace(
-            TINY, data="crops", fold=4, images=240, held_out=48, curriculum=True
+        "numbers_f4_curriculum": replace(
+            TINY, data="numbers", fold=4, images=240, held_out=48, curriculum=True
         ),
     },
     "full": {
@@ -84,9 +84,10 @@ SIZES = {
         "f4": FOLD_4,
         "f2": replace(FASHION, fold=2),
         "f3": replace(FASHION, fold=3),
-        "crops_f1": CROPS,
-        "crops_f4": replace(CROPS, fold=4),
-        "crops_f4_curriculum": replace(CROPS, fold=4, curriculum=True),
+        "numbers_f1": NUMBERS,
+        "numbers_f4": replace(NUMBERS, fold=4),
+        "numbers_f4_curriculum": replace(NUMBERS, fold=4, curriculum=True),
+        "numbers_f2": replace(NUMBERS, fold=2),
         "signs_f1": SIGNS,
         "signs_f4": replace(SIGNS, fold=4),
         "signs_f4_torch": replace(SIGNS, fold=4, start="torch"),
@@ -103,7 +104,7 @@ SIZES = {
     },
     "paper": {
         f"{data}_f{fold}": Config(data, fold, curriculum=fold > 1, **PAPER)
-        for data in ("fashion", "crops")
+        for data in ("fashion", "numbers")
         for fold in (1, 2, 4)
     },
 }
@@ -115,7 +116,7 @@ def load(config: Config) -> dict[str, Part]:
         found = fashion_mnist() if config.data == "fashion" else mnist()
         x, y = _coloured(found.train_images), found.train_labels
         test = _coloured(found.test_images), found.test_labels
-    elif config.data == "crops":
+    elif config.data == "numbers":
         x, y = two_digit_crops(config.images + config.held_out, seed=0)
         test = two_digit_crops(4 * config.held_out, seed=1)
     elif config.data in ("signs", "digits"):
@@ -125,7 +126,9 @@ def load(config: Config) -> dict[str, Part]:
         test = x[: config.held_out], y[: config.held_out]
         x, y = x[config.held_out :], y[config.held_out :]
     else:
-        raise ValueError(f"data must be fashion, mnist, signs, crops or digits, got {config.data}")
+        raise ValueError(
+            f"data must be fashion, mnist, signs, numbers or digits, got {config.data}"
+        )
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     if config.images + config.held_out > len(y):
         raise ValueError(f"wanted at most {len(y)} images, given {config}")
