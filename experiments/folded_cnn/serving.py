@@ -3,7 +3,7 @@
 Images arrive one by one at random times (a Poisson process). Whenever the server is free it takes
 all that have come, at most `most`, and answers every full group; an image that has waited `wait`
 seconds for its group has the group filled up and answered. Arrivals run on a clock of their own,
-which each call moves on by the time it really took: on the CPU the processor's time of this one
+which each call moves on by the time it really took: on the CPU the processor time of the calling
 thread, which a busy machine stretches less than the wall's. Loads are told in multiples of the
 most that fold 1 can answer, measured at the start of each cell in batches of `most`.
 """
@@ -82,7 +82,7 @@ class Timed:
 
     def _seconds(self, call: Callable[[], Tensor]) -> tuple[int, float]:
         device = self.images.device
-        clock = time.process_time if device.type == "cpu" else time.perf_counter
+        clock = time.thread_time if device.type == "cpu" else time.perf_counter
         synchronize(device)
         before = clock()
         logits = call()
