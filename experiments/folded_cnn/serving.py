@@ -132,10 +132,10 @@ def train(config: Config, run: Run) -> dict:
             done, busy = serve(folded.push, folded.flush, arrivals, config.most, config.wait)
             late = 1e3 * (done - arrivals)
             curve["rate"].append(rate)
-            curve["throughput"].append(config.images / (done.max() - arrivals[0]))
+            curve["throughput"].append(config.images / float(done.max() - arrivals[0]))
             for percent in (50, 95, 99):
                 curve[f"p{percent}_ms"].append(float(np.percentile(late, percent)))
-            curve["images_a_busy_second"].append(config.images / busy)
+            curve["images_a_busy_second"].append(config.images / float(busy))
     return {"capacity_f1": capacity, "capacity": most, "loads": list(config.loads)} | curve
 
 
