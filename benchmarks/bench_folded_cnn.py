@@ -9,8 +9,8 @@ ceilings  the machine's roofline as measured: a copy (bytes a second) against it
 batch     a game net at folds 1 to 4, both layouts, eager and compiled, one and all threads, against
           the number of images a step; on a card in half precisions, with CUDA graphs
 fold      what folding the images and unfolding the logits adds to the pass
-nets      the paper's small nets, and where folding ought to lose: large images, heavy weights with
-          few images, a ResNet-18
+nets      the paper's small nets, one with widths rounded up to multiples of 8, and where folding
+          ought to lose: large images, heavy weights with few images, a ResNet-18
 pareto    the nets that the accuracy experiment trains on Fashion-MNIST
 
 Each work answers single images, `batch` of them, through `FoldedClassifier`: the fold, the filling
@@ -60,9 +60,10 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last
 GAME = "lol-gold1"
 MEASURED = ("channels_last", "eager")  # of the growth of time and of peak memory
 FROM = 64  # images from which on they are fitted: below, the cost of a call hides that of the work
-# name -> (how it is built, images a step); the last four ought to lose
+# name -> (how it is built, images a step); the last three ought to lose
 NETS: dict[str, tuple[Callable[[int], FoldedNet], int]] = {
     "lol-gold1": (lambda fold: GameCNN(**GAME_CNNS["lol-gold1"], fold=fold), 240),
+    "lol-gold1 rounded": (lambda f: GameCNN(**GAME_CNNS["lol-gold1"], fold=f, round_to=8), 240),
     "sot-time": (lambda fold: GameCNN(**GAME_CNNS["sot-time"], fold=fold), 240),
     "coral": (lambda fold: NoScopeCNN(**NOSCOPE_CNNS["coral"], fold=fold), 240),
     "roundabout": (lambda fold: NoScopeCNN(**NOSCOPE_CNNS["roundabout"], fold=fold), 48),

@@ -37,13 +37,14 @@ def rng() -> torch.Generator:
 
 
 def test_a_curriculum_brings_classes_in_and_takes_none_back(accuracy):
-    config = replace(accuracy["Config"](), fold=4, curriculum=True, epochs=12)
+    config = replace(accuracy["Config"](), fold=4, curriculum=True, epochs=24)
     labels = torch.arange(2_000) % 100
     order = accuracy["Order"](config, labels, 100, rng())
-    seen = [set(labels[order(epoch)].tolist()) for epoch in range(12)]
-    assert [len(one) for one in seen] == [10, 30, 50, 70, 90, *[100] * 7]
+    seen = [set(labels[order(epoch)].tolist()) for epoch in range(24)]
+    sizes = [10 * (1 + epoch // 2) for epoch in range(18)]
+    assert [len(one) for one in seen] == [*sizes, *[100] * 6]
     assert all(earlier <= later for earlier, later in zip(seen, seen[1:], strict=False))
-    assert [order.all_in(epoch) for epoch in range(12)] == [False] * 5 + [True] * 7
+    assert [order.all_in(epoch) for epoch in range(24)] == [False] * 18 + [True] * 6
 
 
 def test_the_papers_epochs_have_the_papers_curriculum(accuracy):

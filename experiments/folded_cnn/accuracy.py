@@ -34,7 +34,8 @@ from archbook.running import Run, main
 
 Part = tuple[Tensor, Tensor]  # images as bytes, labels
 
-PAPER_EPOCHS = 1_500  # in which the curriculum's gaps are told
+PAPER_EPOCHS, PAPER_GAP = 1_500, 60  # of which so many bring the next classes in
+GAP = 2  # epochs between them at least: with a short gap nothing is learned before the next come
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ FASHION = Config()
 FOLD_4 = replace(FASHION, fold=4)
 MNIST = Config("mnist", epochs=6)
 SIGNS = Config("signs", images=1_238, held_out=412, epochs=60)
-NUMBERS = Config("numbers", held_out=1_000)
+NUMBERS = Config("numbers", held_out=1_000, epochs=24)
 TINY = Config("digits", images=960, held_out=192, epochs=2)
 PAPER = dict(
     images=58_000,
@@ -76,7 +77,7 @@ SIZES = {
         "f3": replace(TINY, fold=3, grouping="fixed"),
         "signs_f2": replace(TINY, data="signs", fold=2, images=240, epochs=1, start="torch"),
         "numbers_f4_curriculum": replace(
-            TINY, data="numbers", fold=4, images=240, held_out=48, curriculum=True
+            TINY, data="numbers", fold=4, images=48, held_out=48, epochs=20, curriculum=True
         ),
     },
     "full": {
@@ -87,7 +88,6 @@ SIZES = {
         "numbers_f1": NUMBERS,
         "numbers_f4": replace(NUMBERS, fold=4),
         "numbers_f4_curriculum": replace(NUMBERS, fold=4, curriculum=True),
-        "numbers_f2": replace(NUMBERS, fold=2),
         "signs_f1": SIGNS,
         "signs_f4": replace(SIGNS, fold=4),
         "signs_f4_torch": replace(SIGNS, fold=4, start="torch"),
@@ -180,11 +180,12 @@ class Order:
         return self.classes(epoch) == len(self.rank)
 
     def classes(self, epoch: int) -> int:
-        """How many classes are in, at the part of all epochs at which the paper has them in."""
-        if not self.config.curriculum:
+        """How many classes are in: the paper's curriculum, with its part of the epochs as gap."""
+        config = self.config
+        if not config.curriculum:
             return len(self.rank)
-        of_the_paper = epoch * PAPER_EPOCHS // self.config.epochs
-        return curriculum_classes(of_the_paper, len(self.rank), self.config.fold)
+        gap = max(GAP, PAPER_GAP * config.epochs // PAPER_EPOCHS)
+        return curriculum_classes(epoch, len(self.rank), config.fold, gap=gap)
 
     def __call__(self, epoch: int) -> Tensor:
         count, fold = len(self.labels), self.config.fold
