@@ -77,7 +77,7 @@ SIZES = {
         "f3": replace(TINY, fold=3, grouping="fixed"),
         "signs_f2": replace(TINY, data="signs", fold=2, images=240, epochs=1, start="torch"),
         "numbers_f4_curriculum": replace(
-            TINY, data="numbers", fold=4, images=48, held_out=48, epochs=20, curriculum=True
+            TINY, data="numbers", fold=4, images=240, held_out=48, epochs=20, curriculum=True
         ),
     },
     "full": {
