@@ -59,7 +59,7 @@ FOLDS = (1, 2, 3, 4)
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 GAME = "lol-gold1"
 MEASURED = ("channels_last", "eager")  # of the growth of time and of peak memory
-FROM = 64  # images from which on they are fitted: below, the cost of a call hides that of the work
+FROM = 256  # images from which on they are fitted: below, the cost of a call hides that of the work
 # name -> (how it is built, images a step); the last three ought to lose
 NETS: dict[str, tuple[Callable[[int], FoldedNet], int]] = {
     "lol-gold1": (lambda fold: GameCNN(**GAME_CNNS["lol-gold1"], fold=fold), 240),
