@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ SYMBOLS = ("", *"0123456789", *(f"[{name}" for name in OPERATORS), "]")  # by to
 VOCABULARY = len(SYMBOLS)
 OPERATOR_RATE = 0.25  # of a node above the deepest level
 
-Tree = int | tuple[str, tuple["Tree", ...]]
+Tree = int | tuple[str, tuple[Any, ...]]  # a digit, or an operator and its trees
 
 
 @dataclass(frozen=True)
