@@ -1,9 +1,6 @@
 """The FoldedCNN benchmark at tiny size: whole tables, equal logits within a fold, honest counts."""
 
-import gc
-import importlib.util
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -11,44 +8,22 @@ import pytest
 import torch
 
 from archbook.folded_cnn import cost
-from archbook.running import benchmark, check_bench, peak_memory
+from archbook.running import check_bench, peak_memory
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "bench_folded_cnn.py"
-
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_folded_cnn", FILE)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
-        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
-        spec.loader.exec_module(module)
-    return module
+STEM = "folded_cnn"
 
 
-@pytest.fixture
-def written(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where a quick run writes, its folder standing in for the repository."""
-    stand_in = tmp_path / "results" / "folded_cnn" / "bench.json"
-    monkeypatch.setattr(benchmark, "results_path", lambda stem, name: stand_in)
-    monkeypatch.setattr(benchmark, "ROUNDS", (2, 2))
-    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    yield tmp_path / ".runs" / "folded_cnn" / "bench.json"
-    gc.unfreeze()  # the benchmark set aside what the tests before it had made
-
-
-def tables(written: Path) -> dict[str, dict]:
-    return {one["name"]: one for one in json.loads(written.read_text())["tables"]}
+def tables(found: dict) -> dict[str, dict]:
+    return {one["name"]: one for one in found["tables"]}
 
 
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
-    bench: ModuleType, written: Path, tmp_path: Path
+    bench: ModuleType, quick: Callable[..., dict]
 ):
-    bench.main(["--quick", "--threads", "1"])
-    found = tables(written)
-    counts = {name: len(one["rows"]) for name, one in found.items()}
+    found = quick()
+    counts = {name: len(one["rows"]) for name, one in tables(found).items()}
     per_threads = len(bench.thread_counts())
-    assert check_bench(json.loads(written.read_text())) == []
+    assert check_bench(found) == []
     assert counts == {
         "batch": 2 * per_threads,
         "fold": 4,
@@ -57,12 +32,10 @@ def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
         "copy": per_threads,
         "product": per_threads,
     }
-    assert not (tmp_path / "results").exists()
 
 
-def test_images_are_counted_singly_and_not_by_groups(bench: ModuleType, written: Path):
-    bench.main(["--quick", "--threads", "1", "--part", "batch"])
-    for row in tables(written)["batch"]["rows"]:
+def test_images_are_counted_singly_and_not_by_groups(quick: Callable[..., dict]):
+    for row in tables(quick("--part", "batch"))["batch"]["rows"]:
         for one in row["candidates"].values():
             assert one["images_per_s"] == pytest.approx(1e3 * row["size"]["images"] / one["ms"])
 
@@ -133,7 +106,7 @@ def test_exponents_are_those_of_a_power_of_the_images(bench: ModuleType):
     assert found[names[0]]["memory"] == pytest.approx(1)
 
 
-def test_peak_memory_of_a_batch_is_measured_in_a_process_of_its_own():
+def test_peak_memory_of_a_batch_is_measured_in_a_process_of_its_own(bench: ModuleType):
     first_maps = 256 * 32 * 22 * 52 * 4  # what the first layer writes
-    target = f"{FILE}:step_alone"
+    target = f"{bench.__file__}:step_alone"
     assert peak_memory(target, 1, 256, "torch.float32", "cpu") > first_maps

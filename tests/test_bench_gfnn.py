@@ -1,39 +1,15 @@
 """The GFNN benchmark at tiny size: whole tables, equal candidates only, the rule counted right."""
 
-import gc
-import importlib.util
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-from archbook.running import benchmark, check_bench, peak_memory
+from archbook.running import check_bench, peak_memory
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "bench_gfnn.py"
-
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_gfnn", FILE)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
-        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
-        spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def written(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where a quick run writes, its folder standing in for the repository."""
-    stand_in = tmp_path / "results" / "gfnn" / "bench.json"
-    monkeypatch.setattr(benchmark, "results_path", lambda stem, name: stand_in)
-    monkeypatch.setattr(benchmark, "ROUNDS", (2, 2))
-    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    yield tmp_path / ".runs" / "gfnn" / "bench.json"
-    gc.unfreeze()  # the benchmark set aside what the tests before it had made
+STEM = "gfnn"
 
 
 def timed(nodes: int, **medians: float) -> dict:
@@ -44,14 +20,12 @@ def timed(nodes: int, **medians: float) -> dict:
 
 
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
-    bench: ModuleType, written: Path, tmp_path: Path
+    quick: Callable[..., dict],
 ):
-    bench.main(["--quick", "--threads", "1"])
-    found = json.loads(written.read_text())
+    found = quick()
     rows = {table["name"]: len(table["rows"]) for table in found["tables"]}
     assert check_bench(found) == []
     assert rows == {"peers": 4, "orders": 4, "growth": 2, "latency": 1}
-    assert not (tmp_path / "results").exists()
 
 
 def test_a_gather_that_computes_something_else_is_not_timed(
@@ -129,5 +103,5 @@ def test_exponents_are_those_of_a_power_of_the_number_of_experts(bench: ModuleTy
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = bench.square(2, 4, 16, 512)
     gathered = size["batch"] * 16 * size["hidden"] ** 2 * 4  # bytes of one layer's matrices
-    target = f"{FILE}:step_alone"
+    target = f"{bench.__file__}:step_alone"
     assert peak_memory(target, "per-sample gather", size, "cpu") > 2 * gathered

@@ -1,50 +1,22 @@
 """The OmniNet benchmark at tiny size: its tables are complete, and unequal candidates stop it."""
 
-import gc
-import importlib.util
-import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
-import torch
 
-from archbook.running import benchmark, check_bench, peak_memory
+from archbook.running import check_bench, peak_memory
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "bench_omninet.py"
-
-
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_omninet", FILE)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
-        patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
-        spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def written(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Where a quick run writes, its folder standing in for the repository."""
-    stand_in = tmp_path / "results" / "omninet" / "bench.json"
-    monkeypatch.setattr(benchmark, "results_path", lambda stem, name: stand_in)
-    monkeypatch.setattr(benchmark, "ROUNDS", (2, 2))
-    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
-    yield tmp_path / ".runs" / "omninet" / "bench.json"
-    gc.unfreeze()  # the benchmark set aside what the tests before it had made
+STEM = "omninet"
 
 
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
-    bench: ModuleType, written: Path, tmp_path: Path
+    quick: Callable[..., dict],
 ):
-    bench.main(["--quick", "--threads", "1"])
-    found = json.loads(written.read_text())
+    found = quick()
     rows = {table["name"]: len(table["rows"]) for table in found["tables"]}
     assert check_bench(found) == []
     assert rows == {"both_ways": 4, "causal": 4, "meta_1": 2, "meta_2": 2, "meta_4": 2}
-    assert not (tmp_path / "results").exists()
 
 
 def test_a_peer_that_computes_something_else_stops_it(
@@ -107,5 +79,5 @@ def test_predicted_exponents_are_those_of_the_operation_counts(bench: ModuleType
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"batch": 1, "tokens": 4096}
     one = 4 * size["tokens"] * bench.HIDDEN  # bytes of q, k, v, the output and each gradient
-    found = peak_memory(f"{FILE}:step_alone", "both_ways", "Performer", size, "cpu")
+    found = peak_memory(f"{bench.__file__}:step_alone", "both_ways", "Performer", size, "cpu")
     assert found > 3 * one
