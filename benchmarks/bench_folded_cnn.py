@@ -9,9 +9,12 @@ ceilings  the machine's roofline as measured: a copy (bytes a second) against it
 batch     a game net at folds 1 to 4, both layouts, eager and compiled, one and all threads, against
           the number of images a step; on a card in half precisions, with CUDA graphs
 fold      what folding the images and unfolding the logits adds to the pass
+kept      the batch part's fastest configuration of each fold once more, while the C library keeps
+          the memory that a pass frees; by default it gives blocks above 32 MiB back, and a pass of
+          many images fetches them anew, page by page
 nets      the paper's small nets, one with widths rounded up to multiples of 8, and where folding
-          ought to lose: large images, heavy weights with few images, a ResNet-18
-pareto    the nets that the accuracy experiment trains on Fashion-MNIST
+          ought to lose: large images, heavy weights with few images, a ResNet-18; memory kept
+pareto    the nets that the accuracy experiment trains on Fashion-MNIST; memory kept
 
 Each work answers single images, `batch` of them, through `FoldedClassifier`: the fold, the filling
 of a last group and the unfolding are counted. Works of one fold have the same weights and are shown
@@ -26,6 +29,8 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "active"
 os.environ.pop("GOMP_SPINCOUNT", None)
 
+import ctypes
+import platform
 import runpy
 import shutil
 from collections.abc import Callable, Iterable
@@ -51,6 +56,10 @@ from archbook.folded_cnn import (
     cost,
     fold_images,
 )
+
+# Every net of a table is compiled on its own, most of them for one image and for many. Past the
+# limit torch would run them eagerly, and say so once.
+torch._dynamo.config.recompile_limit = 64
 
 Work = Callable[[], tuple[Tensor, ...]]
 
@@ -83,7 +92,7 @@ class Plan:
     nets: tuple[str, ...]
     net_folds: tuple[int, ...]
     pareto: int  # images
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # by part
     thorough: bool = True  # also compiled, and peak memory
 
 
@@ -94,7 +103,7 @@ FULL = Plan(
     nets=tuple(NETS),
     net_folds=(1, 2, 4),
     pareto=240,
-    seconds={"ceilings": 2.0, "batch": 8.0, "fold": 4.0, "nets": 8.0, "pareto": 12.0},
+    seconds={"ceilings": 2, "batch": 8, "fold": 4, "kept": 4, "nets": 8, "pareto": 12},
 )
 QUICK = Plan(
     copies=(64,),
@@ -103,7 +112,7 @@ QUICK = Plan(
     nets=("coral",),
     net_folds=(1, 4),
     pareto=4,
-    seconds=dict.fromkeys(("ceilings", "batch", "fold", "nets", "pareto"), 0.05),
+    seconds=dict.fromkeys(("ceilings", "batch", "fold", "kept", "nets", "pareto"), 0.05),
     thorough=False,
 )
 
@@ -334,9 +343,43 @@ def passed(net: FoldedNet, groups: Tensor) -> Work:
     return work
 
 
+def keep_memory() -> bool:
+    """From now on freed memory stays with the process; False where the C library is not glibc's."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    no_mmap, no_trim = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    return all(ctypes.CDLL(None).mallopt(*option) for option in (no_mmap, no_trim))
+
+
+def part_kept(plan: Plan, device: str) -> list[dict]:
+    if device != "cpu" or not keep_memory():  # a card's memory is kept by torch
+        return []
+    mode = modes(plan, device)[-1]
+    torch._dynamo.reset()
+    servers = {
+        label(fold, "channels_last", mode): server_of(
+            NETS[GAME][0], fold, "channels_last", mode, torch.float32, device
+        )
+        for fold in FOLDS
+    }
+    rows = []
+    for batch in plan.batches:
+        works = {
+            name: answer(
+                server, images_for(server.model, batch, "channels_last", torch.float32, device)
+            )
+            for name, server in servers.items()
+        }
+        size = {"threads": torch.get_num_threads(), "images": batch}
+        rows.append(row(works, next(iter(works)), size, plan.seconds["kept"], device, []))
+    title = f"Images a step, memory kept: {GAME}, float32"
+    return [table("kept", title, next(iter(servers)), rows)]
+
+
 def part_nets(plan: Plan, device: str) -> list[dict]:
     """Small nets, and those for which theory promises little or a loss."""
     dtype, kinds = precisions(device)[0], modes(plan, device)
+    keep_memory()
     made = []
     for name in plan.nets:
         build, batch = NETS[name]
@@ -363,15 +406,18 @@ def table_name(net: str) -> str:
 def trained_on_fashion() -> dict[str, Callable[[], FoldedNet]]:
     """The nets of experiments/folded_cnn/accuracy.py that differ in their layers."""
     experiment = runpy.run_path(str(ROOT / "experiments" / "folded_cnn" / "accuracy.py"))
+    first = experiment["FASHION"]
+    recipe = (first.data, first.images, first.grouping, first.start)
     return {
         name: lambda c=config: experiment["build"](c, c.resolution, c.resolution, 10)
         for name, config in experiment["SIZES"]["full"].items()
-        if config.data == "fashion" and config.grouping == "anew" and config.start == "authors"
+        if (config.data, config.images, config.grouping, config.start) == recipe
     }
 
 
 def part_pareto(plan: Plan, device: str) -> list[dict]:
     dtype, kinds = precisions(device)[0], modes(plan, device)
+    keep_memory()
     torch._dynamo.reset()
     works = {}
     for name, build in trained_on_fashion().items():
@@ -390,6 +436,7 @@ PARTS = {
     "ceilings": part_ceilings,
     "batch": part_batch,
     "fold": part_fold,
+    "kept": part_kept,
     "nets": part_nets,
     "pareto": part_pareto,
 }
@@ -397,6 +444,7 @@ TABLES = (
     "batch",
     "batch_bfloat16",
     "fold",
+    "kept",
     *map(table_name, NETS),
     "pareto",
     "copy",

@@ -27,6 +27,7 @@ def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     assert counts == {
         "batch": 2 * per_threads,
         "fold": 4,
+        "kept": 2,
         "net_coral": 1,
         "pareto": 1,
         "copy": per_threads,
