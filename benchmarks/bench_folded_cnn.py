@@ -407,11 +407,12 @@ def trained_on_fashion() -> dict[str, Callable[[], FoldedNet]]:
     """The nets of experiments/folded_cnn/accuracy.py that differ in their layers."""
     experiment = runpy.run_path(str(ROOT / "experiments" / "folded_cnn" / "accuracy.py"))
     first = experiment["FASHION"]
-    recipe = (first.data, first.images, first.grouping, first.start)
+    recipe = (first.data, first.images, first.learning_rate, first.grouping, first.start)
     return {
         name: lambda c=config: experiment["build"](c, c.resolution, c.resolution, 10)
         for name, config in experiment["SIZES"]["full"].items()
-        if (config.data, config.images, config.grouping, config.start) == recipe
+        if (config.data, config.images, config.learning_rate, config.grouping, config.start)
+        == recipe
     }
 
 

@@ -90,6 +90,8 @@ SIZES = {
         # is the price of folding one of little training?
         "f1_more": replace(FASHION, images=ALL),
         "f4_more": replace(FOLD_4, images=ALL),
+        "f4_slow": replace(FOLD_4, learning_rate=3e-4),  # or of Adam's rate?
+        "f4_fast": replace(FOLD_4, learning_rate=3e-3),
         "numbers_f1": NUMBERS,
         "numbers_f4": replace(NUMBERS, fold=4),
         "numbers_f4_curriculum": replace(NUMBERS, fold=4, curriculum=True),
