@@ -203,6 +203,12 @@ def test_a_sparse_truth_is_found():
     assert largest(free.bias, torch.tensor([-1.0]).double()) < 0.2
 
 
+def test_a_fit_that_is_cut_short_warns():
+    features, contacts = planted(300, SPARSE, -1.0)
+    with pytest.warns(UserWarning, match="not converged: the last of 3 steps"):
+        fitted(features, contacts, steps=3)
+
+
 def test_the_bias_is_not_penalised():
     features, contacts = planted(1000, SPARSE, -1.0)
     regression = fitted(features, contacts, penalty=1e6).regression

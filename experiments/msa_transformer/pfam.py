@@ -37,7 +37,7 @@ from archbook.msa_transformer import (
     diversity_subsample,
     mask_tokens,
 )
-from archbook.running import Run, main
+from archbook.running import Run, main, warmed_cosine
 
 DEPTHS = (16, 32, 64, 128, 256)  # rows shown at test time
 READ_AT = (16, 64)  # rows shown when the regression is fitted
@@ -169,12 +169,7 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     optimizer = torch.optim.AdamW(
         model.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    warm = max(1, config.steps // 20)
-
-    def rate(step: int) -> float:
-        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_cosine(config.steps))
     draw = torch.Generator().manual_seed(run.seed)
     shown = batches(config, kinds(config)["train"], draw)
     chosen = copy.deepcopy(model)

@@ -8,7 +8,6 @@ the best single head, chosen on validation families, and by the paper's logistic
 on twenty families. Training shows alignments of random depth, so that depths differ at test time.
 """
 
-import math
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -25,7 +24,7 @@ from archbook.dca import (
     pseudo_likelihood,
 )
 from archbook.msa_transformer import ContactHead, MSATransformer, contact_features, mask_tokens
-from archbook.running import Run, main
+from archbook.running import Run, main, warmed_cosine
 
 DEPTHS = (8, 16, 32, 64, 128, 256)  # rows shown at test time
 SEPARATION = 3  # |i - j| of a contact, at least
@@ -114,13 +113,7 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     tokens = families(config, "train").tokens().to(run.device)
     model = network(config).to(run.device)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=0.01)
-    warm = max(1, config.steps // 20)
-
-    def rate(step: int) -> float:
-        done = step / config.steps
-        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * done)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_cosine(config.steps))
     draw = torch.Generator().manual_seed(run.seed)
     curve = {"curve_step": [], "curve_loss": []}
     state = dict(model=model, optimizer=optimizer, schedule=schedule, draw=draw, curve=curve)

@@ -1,5 +1,7 @@
 """From attention maps to contacts: symmetrise, remove the background, 1 + heads numbers."""
 
+from warnings import warn
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -72,6 +74,8 @@ class ContactHead(nn.Module):
         in float64. Deviates from the paper: each weight counts times its feature's standard
         deviation sigma_h, so that the scale of a head's map does not matter. Without it a network
         of even maps, such as an untied one, would keep no head at all.
+
+        Warns where the steps do not bring the weights to the tolerance.
         """
         require_tensor("features", features, ("pairs", self.regression.in_features))
         require_mask("contacts", contacts, (len(features),), features.device)
@@ -98,5 +102,8 @@ class ContactHead(nn.Module):
             change, w, t = (new - w).abs().max(), new, t_new
             if change <= tolerance * w.abs().max():
                 break
+        else:
+            moved = f"the last of {steps} steps still moved a weight by {change:.2g}"
+            warn(f"not converged: {moved}", stacklevel=2)
         self.regression.weight.copy_(w[None, :-1] / sigma)
         self.regression.bias.copy_(w[-1:] - (w[:-1] / sigma) @ mean)

@@ -22,7 +22,7 @@ from archbook.running.environment import (
     synchronize,
 )
 from archbook.running.experiment import main
-from archbook.running.fitting import fit
+from archbook.running.fitting import fit, warmed_cosine
 from archbook.running.measuring import interleaved, ratios
 from archbook.running.memory import peak_memory
 from archbook.running.results import (
@@ -64,6 +64,7 @@ __all__ = [
     "synchronize",
     "timed",
     "wanted_cells",
+    "warmed_cosine",
     "write_bench",
     "write_json",
 ]

@@ -9,8 +9,17 @@ from torch import Tensor, nn
 
 from archbook.running.run import Run
 
-WARM = 0.05  # share of the steps in which the rate rises
 POINTS = 50  # of the curve
+
+
+def warmed_cosine(steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate at a step: up over a twentieth of them, down along a cosine."""
+    warm = max(1, steps // 20)
+
+    def rate(step: int) -> float:
+        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+    return rate
 
 
 def fit(
@@ -28,12 +37,7 @@ def fit(
     checkpoint with the same numbers. The model is left in training mode.
     """
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
-    warm = max(1, round(WARM * steps))
-
-    def rate(step: int) -> float:
-        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_cosine(steps))
     curve: dict[str, list[float]] = {"curve_step": [], "curve_loss": []}
     recent: list[float] = []
     every = max(1, steps // POINTS)
