@@ -172,8 +172,13 @@ grade: $(VENV)/.assignments-installed ## grade a notebook or a folder (CHAPTER=l
 	@$(PY) -m tools.assignments.grade $(STEM) $(SUBMISSIONS) --jobs $(JOBS)
 
 .PHONY: graded
-graded: $(VENV)/.assignments-installed ## grade the solution, the blank and every planted mistake
-	@$(STEP) graded $(PY) -m tools.assignments.check $(STEM) --jobs $(JOBS)
+graded: mistakes hostile ## grade the solution, the blank, every planted mistake and every hostile submission
+
+.PHONY: mistakes hostile
+mistakes: $(VENV)/.assignments-installed
+	@$(STEP) mistakes $(PY) -m tools.assignments.check $(STEM) --only mistakes --jobs $(JOBS)
+hostile: $(VENV)/.assignments-installed # apart, since most of it waits for time limits
+	@$(STEP) hostile $(PY) -m tools.assignments.check $(STEM) --only hostile --jobs $(JOBS)
 
 # ---- tidying ----
 

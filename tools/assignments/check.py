@@ -84,12 +84,10 @@ def planted(stem: str, built: Path) -> list[Wanted]:
 
 def hostile(stem: str, built: Path) -> list[Wanted]:
     """The hostile ones, with the solution before and after them."""
-    path = ASSIGNMENTS / stem / "hostile.toml"
-    if not path.exists():
-        return []
     solution = (built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8")
     untouched = Wanted("solution", solution, set())
-    return [untouched, *wanted_of(entries(path), solution, built.parent), untouched]
+    listed = wanted_of(entries(ASSIGNMENTS / stem / "hostile.toml"), solution, built.parent)
+    return [untouched, *listed, untouched]
 
 
 def faults(wanted: Wanted, result: dict[str, Any]) -> list[str]:
@@ -147,13 +145,16 @@ def main() -> int:
         for stem in given.stems or stems():
             begun = time.monotonic()
             for seed in SEEDS:
+                attacked = seed == PUBLIC_SEED and (ASSIGNMENTS / stem / "hostile.toml").exists()
+                if given.only == "hostile" and not attacked:
+                    continue
                 built = Path(folder) / stem / seed / "dist"
                 build(ASSIGNMENTS / stem / f"{stem}.ipynb", seed, built)
                 if given.only != "hostile":
                     kind = f"seed {seed}"
                     wrong += check(stem, kind, planted(stem, built), built, LIMITS, given.jobs)
-                listed = hostile(stem, built) if seed == PUBLIC_SEED else []
-                if given.only != "mistakes" and listed:
+                if given.only != "mistakes" and attacked:
+                    listed = hostile(stem, built)
                     wrong += check(stem, "hostile", listed, built, HOSTILE_LIMITS, given.jobs)
             print(f"{stem}: {time.monotonic() - begun:.0f} s", flush=True)
     return 1 if wrong else 0
