@@ -57,11 +57,13 @@ from archbook.folded_cnn import (
     fold_images,
 )
 
-# Every net of a table is compiled on its own, most of them for one image and for many. Past the
-# limit torch would run them eagerly, and say so once.
+# Every net of a table is compiled on its own, most of them for one image and for many. Past its
+# limit torch would go on without compiling.
 torch._dynamo.config.recompile_limit = 64
+torch._dynamo.config.fail_on_recompile_limit_hit = True
 
 Work = Callable[[], tuple[Tensor, ...]]
+Servers = dict[str, tuple[FoldedClassifier, str]]  # by name, each with its layout
 
 ROOT = Path(__file__).parents[1]
 FOLDS = (1, 2, 3, 4)
@@ -174,6 +176,14 @@ def answer(server: FoldedClassifier, x: Tensor) -> Work:
     return work
 
 
+def answers_of(servers: Servers, batch: int, dtype: torch.dtype, device: str) -> dict[str, Work]:
+    """Each answers as many images, in the layout of its own."""
+    return {
+        name: answer(server, images_for(server.model, batch, layout, dtype, device))
+        for name, (server, layout) in servers.items()
+    }
+
+
 def row(
     works: dict[str, Work], base: str, size: dict, seconds: float, device: str, alike: Iterable
 ) -> dict:
@@ -252,10 +262,7 @@ def part_batch(plan: Plan, device: str) -> list[dict]:
                 ]
                 base = label(1, "channels_last", kinds[-1])
                 for batch in plan.batches:
-                    works = {
-                        name: answer(server, images_for(server.model, batch, layout, dtype, device))
-                        for name, (server, layout) in servers.items()
-                    }
+                    works = answers_of(servers, batch, dtype, device)
                     size = {"threads": number, "images": batch}
                     seconds = plan.seconds["batch"]
                     rows.append(row(works, base, size, seconds, device, alike))
@@ -354,26 +361,19 @@ def keep_memory() -> bool:
 def part_kept(plan: Plan, device: str) -> list[dict]:
     if device != "cpu" or not keep_memory():  # a card's memory is kept by torch
         return []
-    mode = modes(plan, device)[-1]
+    build, (dtype,), mode = NETS[GAME][0], precisions(device), modes(plan, device)[-1]
     torch._dynamo.reset()
+    configurations = [(fold, "channels_last", mode) for fold in FOLDS]
     servers = {
-        label(fold, "channels_last", mode): server_of(
-            NETS[GAME][0], fold, "channels_last", mode, torch.float32, device
-        )
-        for fold in FOLDS
+        label(*one): (server_of(build, *one, dtype, device), one[1]) for one in configurations
     }
-    rows = []
+    base, rows = label(*configurations[0]), []
     for batch in plan.batches:
-        works = {
-            name: answer(
-                server, images_for(server.model, batch, "channels_last", torch.float32, device)
-            )
-            for name, server in servers.items()
-        }
+        works = answers_of(servers, batch, dtype, device)
         size = {"threads": torch.get_num_threads(), "images": batch}
-        rows.append(row(works, next(iter(works)), size, plan.seconds["kept"], device, []))
-    title = f"Images a step, memory kept: {GAME}, float32"
-    return [table("kept", title, next(iter(servers)), rows)]
+        rows.append(row(works, base, size, plan.seconds["kept"], device, []))
+    title = f"Images a step, memory kept: {GAME}, {dtype}".replace("torch.", "")
+    return [table("kept", title, base, rows)]
 
 
 def part_nets(plan: Plan, device: str) -> list[dict]:

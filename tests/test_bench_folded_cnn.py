@@ -1,6 +1,8 @@
 """The FoldedCNN benchmark at tiny size: whole tables, equal logits within a fold, honest counts."""
 
+import platform
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -80,6 +82,53 @@ def test_the_pareto_nets_are_those_of_the_accuracy_experiment(bench: ModuleType)
     assert nets["f4_same_width"].body[0].out_channels == nets["f1"].body[0].out_channels
     narrow, scaled = (cost(nets[name], 1).flops for name in ("narrow", "scaled_down"))
     assert narrow == pytest.approx(scaled, rel=0.04)
+
+
+def run_compiled(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fold and layout, for one image and for several. Tracing has the limit."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    build = bench.NETS["coral"][0]
+    servers = {
+        f"{fold}, {layout}": (
+            bench.server_of(build, fold, layout, "compiled", torch.float32, "cpu"),
+            layout,
+        )
+        for fold in bench.FOLDS
+        for layout in bench.LAYOUTS
+    }
+    for batch in (1, 2 * max(bench.FOLDS)):
+        for work in bench.answers_of(servers, batch, torch.float32, "cpu").values():
+            work()
+
+
+def test_the_limit_of_compiling_lets_all_configurations_through(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    run_compiled(bench, monkeypatch)  # raises past the limit
+
+
+def test_a_net_that_torch_would_no_longer_compile_is_not_timed(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
+    too_few = torch._dynamo.config.patch(recompile_limit=8)  # torch's own
+    with too_few, pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        run_compiled(bench, monkeypatch)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks to glibc's allocator")
+def test_kept_memory_is_not_fetched_again_page_by_page(bench: ModuleType):
+    import resource  # not on Windows
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MiB: above what glibc keeps by default
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    pages = 2**26 // resource.getpagesize()
+    assert bench.keep_memory()
+    # not at once: a freed block of just this size has no room to align the next one in
+    assert min(faults() for _ in range(20)) < pages / 100
 
 
 def test_the_number_of_threads_is_put_back(bench: ModuleType, monkeypatch: pytest.MonkeyPatch):
