@@ -437,7 +437,7 @@ def row(table: Table, size: Size, backward: bool, plan: Plan, part: str, device:
     if plan.peaks and table.peaks and backward:
         target = f"{Path(__file__).resolve()}:step_alone"
         for name, one in candidates.items():
-            peak = running.peak_memory(target, name, size, table.wide, device)
+            peak = running.peak_memory(target, name, size, table.wide, device, device=device)
             one["peak_mib"] = peak / 2**20
     made = running.bench_row(size, backward, candidates, absent=absent)
     for name, reason in absent.items():

@@ -7,7 +7,7 @@ stand in results/folded_cnn/bench.json (bench_cuda.json on a card):
 ceilings  the machine's roofline as measured: a copy (bytes a second) against its size, and products
           of square matrices (FLOP a second)
 batch     a game net at folds 1 to 4, both layouts, eager and compiled, one and all threads, against
-          the number of images a step; on a card in half precisions, with CUDA graphs
+          the number of images a step; on a card in half precisions, and as CUDA graphs
 fold      what folding the images and unfolding the logits adds to the pass
 kept      the batch part's fastest configuration of each fold once more, while the C library keeps
           the memory that a pass frees; by default it gives blocks above 32 MiB back, and a pass of
@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,15 @@ torch._dynamo.config.recompile_limit = 64
 torch._dynamo.config.fail_on_recompile_limit_hit = True
 
 Work = Callable[[], tuple[Tensor, ...]]
-Servers = dict[str, tuple[FoldedClassifier, str]]  # by name, each with its layout
+Servers = dict[str, tuple[FoldedClassifier, str, str]]  # by name, each with its layout and mode
 
 ROOT = Path(__file__).parents[1]
 FOLDS = (1, 2, 3, 4)
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 GAME = "lol-gold1"
 MEASURED = ("channels_last", "eager")  # of the growth of time and of peak memory
+GRAPH, COMPILED_GRAPH = "CUDA graph", "compiled, CUDA graph"
+CARD_MATRIX = 8192  # rows of a product that fills a card
 FROM = 256  # images from which on they are fitted: below, the cost of a call hides that of the work
 # name -> (how it is built, images a step); the last three ought to lose
 NETS: dict[str, tuple[Callable[[int], FoldedNet], int]] = {
@@ -120,10 +123,10 @@ QUICK = Plan(
 
 
 def modes(plan: Plan, device: str) -> tuple[str, ...]:
-    """eager, and compiled where the plan wants it and it can be done; on a card as graphs, too."""
-    if not plan.thorough or (device == "cpu" and shutil.which("c++") is None):
-        return ("eager",)
-    return ("eager", "compiled") if device == "cpu" else ("eager", "compiled", "CUDA graph")
+    """eager, and compiled where the plan wants it and it can be done; on a card as a graph."""
+    if device != "cpu":
+        return ("eager", GRAPH)
+    return ("eager", "compiled") if plan.thorough and shutil.which("c++") else ("eager",)
 
 
 def precisions(device: str) -> tuple[torch.dtype, ...]:
@@ -144,8 +147,9 @@ def threads(number: int):
         torch.set_num_threads(before)
 
 
-def thread_counts() -> list[int]:
-    return sorted({1, torch.get_num_threads()})
+def thread_counts(device: str) -> list[int]:
+    """A card is driven by one thread, whatever their number."""
+    return sorted({1, torch.get_num_threads()} if device == "cpu" else {torch.get_num_threads()})
 
 
 def server_of(
@@ -155,10 +159,8 @@ def server_of(
     torch.manual_seed(0)
     net = build(fold).eval().requires_grad_(False)
     net = net.to(device, dtype, memory_format=LAYOUTS[layout])
-    if mode == "compiled":
+    if mode.startswith("compiled"):
         net = torch.compile(net, dynamic=True)  # one compilation for all batches
-    elif mode == "CUDA graph":
-        net = torch.compile(net, mode="reduce-overhead")
     return FoldedClassifier(net)
 
 
@@ -168,19 +170,31 @@ def images_for(net: FoldedNet, batch: int, layout: str, dtype, device: str) -> T
     return x.to(device, dtype, memory_format=LAYOUTS[layout])
 
 
-def answer(server: FoldedClassifier, x: Tensor) -> Work:
+def answer(server: FoldedClassifier, x: Tensor, mode: str) -> Work:
     def work() -> tuple[Tensor, ...]:
         with value_checks(False), torch.no_grad():
             return (server(x),)
 
-    return work
+    return running.captured(work) if mode in (GRAPH, COMPILED_GRAPH) else work
+
+
+def serve(
+    build: Callable[[int], FoldedNet],
+    configurations: Iterable[tuple[int, str, str]],
+    dtype: torch.dtype,
+    device: str,
+) -> Servers:
+    """A server for each (fold, layout, mode)."""
+    return {
+        label(*one): (server_of(build, *one, dtype, device), *one[1:]) for one in configurations
+    }
 
 
 def answers_of(servers: Servers, batch: int, dtype: torch.dtype, device: str) -> dict[str, Work]:
     """Each answers as many images, in the layout of its own."""
     return {
-        name: answer(server, images_for(server.model, batch, layout, dtype, device))
-        for name, (server, layout) in servers.items()
+        name: answer(server, images_for(server.model, batch, layout, dtype, device), mode)
+        for name, (server, layout, mode) in servers.items()
     }
 
 
@@ -206,7 +220,7 @@ def part_ceilings(plan: Plan, device: str) -> list[dict]:
     """What the machine can do at most: bytes a second by copying, FLOP a second by products."""
     copies, products = [], []
     dtype = precisions(device)[0]
-    for number in thread_counts():
+    for number in thread_counts(device):
         with threads(number):
             for kib in plan.copies:
                 source = torch.ones(kib * 1024 // dtype.itemsize, dtype=dtype, device=device)
@@ -223,7 +237,7 @@ def part_ceilings(plan: Plan, device: str) -> list[dict]:
                 found["copy"]["gb_per_s"] = moved / found["copy"]["ms"] / 1e6
                 size = {"threads": number, "kib": kib}
                 copies.append(running.bench_row(size, False, found))
-            for n in plan.matrices:
+            for n in (*plan.matrices, *([CARD_MATRIX] if device != "cpu" else [])):
                 a = torch.rand(n, n).to(device, dtype)
 
                 def multiply(a=a):
@@ -247,16 +261,13 @@ def part_batch(plan: Plan, device: str) -> list[dict]:
     made = []
     for dtype in precisions(device):
         rows = []
-        for number in thread_counts():
+        for number in thread_counts(device):
             with threads(number):
                 torch._dynamo.reset()  # compiled code is for one number of threads
-                configurations = [
-                    (fold, layout, mode) for fold in FOLDS for layout in LAYOUTS for mode in kinds
-                ]
-                servers = {
-                    label(*one): (server_of(build, *one, dtype, device), one[1])
-                    for one in configurations
-                }
+                configurations = list(product(FOLDS, LAYOUTS, kinds))
+                if device != "cpu" and dtype == torch.float16 and plan.thorough:
+                    configurations += [(fold, "channels_last", COMPILED_GRAPH) for fold in FOLDS]
+                servers = serve(build, configurations, dtype, device)
                 alike = [
                     [label(*one) for one in configurations if one[0] == fold] for fold in FOLDS
                 ]
@@ -266,7 +277,7 @@ def part_batch(plan: Plan, device: str) -> list[dict]:
                     size = {"threads": number, "images": batch}
                     seconds = plan.seconds["batch"]
                     rows.append(row(works, base, size, seconds, device, alike))
-                    if plan.thorough and number == thread_counts()[-1] and batch >= FROM:
+                    if plan.thorough and number == thread_counts(device)[-1] and batch >= FROM:
                         for fold in FOLDS:
                             one = rows[-1]["candidates"][label(fold, *MEASURED)]
                             one["peak_mib"] = peak(fold, batch, dtype, device)
@@ -298,15 +309,19 @@ def growth(rows: list[dict]) -> dict[str, dict]:
 def peak(fold: int, batch: int, dtype: torch.dtype, device: str) -> float:
     """MiB by which a process of its own grows when it answers a batch."""
     target = f"{Path(__file__).resolve()}:step_alone"
-    return running.peak_memory(target, fold, batch, f"{dtype}", device) / 2**20
+    return running.peak_memory(target, fold, batch, f"{dtype}", device, device=device) / 2**20
 
 
 def step_alone(fold: int, batch: int, dtype: str, device: str) -> Work:
     """What that process runs; a small step loads the libraries before."""
     numbers = getattr(torch, dtype.removeprefix("torch."))
     server = server_of(NETS[GAME][0], fold, *MEASURED, numbers, device)
-    answer(server, images_for(server.model, fold, MEASURED[0], numbers, device))()
-    return answer(server, images_for(server.model, batch, MEASURED[0], numbers, device))
+    small, large = (
+        answer(server, images_for(server.model, images, MEASURED[0], numbers, device), MEASURED[1])
+        for images in (fold, batch)
+    )
+    small()
+    return large
 
 
 def work_of(
@@ -334,7 +349,7 @@ def part_fold(plan: Plan, device: str) -> list[dict]:
             server = server_of(build, fold, layout, "eager", dtype, device)
             x = images_for(server.model, batch, layout, dtype, device)
             works[f"{layout}, folded before"] = passed(server.model, fold_images(x, fold))
-            works[f"{layout}, with the fold"] = answer(server, x)
+            works[f"{layout}, with the fold"] = answer(server, x, "eager")
         size = {"fold": fold, "images": batch}
         base = "channels_last, folded before"
         rows.append(row(works, base, size, plan.seconds["fold"], device, []))
@@ -364,9 +379,7 @@ def part_kept(plan: Plan, device: str) -> list[dict]:
     build, (dtype,), mode = NETS[GAME][0], precisions(device), modes(plan, device)[-1]
     torch._dynamo.reset()
     configurations = [(fold, "channels_last", mode) for fold in FOLDS]
-    servers = {
-        label(*one): (server_of(build, *one, dtype, device), one[1]) for one in configurations
-    }
+    servers = serve(build, configurations, dtype, device)
     base, rows = label(*configurations[0]), []
     for batch in plan.batches:
         works = answers_of(servers, batch, dtype, device)
@@ -389,7 +402,7 @@ def part_nets(plan: Plan, device: str) -> list[dict]:
             for mode in kinds:
                 server = server_of(build, fold, "channels_last", mode, dtype, device)
                 x = images_for(server.model, batch, "channels_last", dtype, device)
-                works[label(fold, "channels_last", mode)] = answer(server, x)
+                works[label(fold, "channels_last", mode)] = answer(server, x, mode)
         alike = [[n for n in works if n.startswith(f"f = {fold},")] for fold in plan.net_folds]
         base = label(1, "channels_last", kinds[-1])
         rows = [row(works, base, {"images": batch}, plan.seconds["nets"], device, alike)]
@@ -425,7 +438,7 @@ def part_pareto(plan: Plan, device: str) -> list[dict]:
         for mode in kinds:
             server = server_of(lambda fold, b=build: b(), 1, "channels_last", mode, dtype, device)
             x = images_for(server.model, plan.pareto, "channels_last", dtype, device)
-            works[f"{name}, {mode}"] = answer(server, x)
+            works[f"{name}, {mode}"] = answer(server, x, mode)
     alike = [[f"{name}, {mode}" for mode in kinds] for name in trained_on_fashion()]
     base = f"f1, {kinds[-1]}"
     size = {"images": plan.pareto}

@@ -188,7 +188,7 @@ def row(names: Iterable[str], size: Size, backward: bool, plan: Plan, part: str,
     if plan.peaks and backward and part in ("peers", "growth"):
         target = f"{Path(__file__).resolve()}:step_alone"
         for name, one in candidates.items():
-            one["peak_mib"] = running.peak_memory(target, name, size, device) / 2**20
+            one["peak_mib"] = running.peak_memory(target, name, size, device, device=device) / 2**20
     shown = {key: value for key, value in size.items() if key not in ("inputs", "outputs")}
     return running.bench_row(shown, backward, candidates, absent=absent)
 

@@ -5,7 +5,8 @@ to .runs/ alone. Measure on a quiet machine: about eight minutes on two cores. T
 table of results/lmu/bench.json (bench_cuda.json on a card):
 
 last    the psMNIST network reads the last state alone: one product (2021, Eq. 25), recurrence, FFT,
-        chunks; table `peers`, of the same rounds: an LSTM of equal weights and the LMU of 2019
+        chunks, and the recurrence without the cost of its calls: compiled on a CPU, a CUDA graph
+        on a card; table `peers`, of the same rounds: an LSTM of equal weights and the LMU of 2019
 forms   all states: is what `mode="auto"` takes within 25 % of the best of the three?
 length  how time and peak memory grow with the length, beside the exponents of theory.
 
@@ -41,7 +42,8 @@ Size = dict[str, Any]  # order, T, batch, hidden; units of the LSTM; (order, uni
 Work = Callable[[], tuple[Tensor, ...]]
 
 CLASSES = 10
-BASE, RECURRENCE, COMPILED = "last state", "recurrence", "recurrence, compiled"
+BASE, RECURRENCE = "last state", "recurrence"
+COMPILED, GRAPH = "recurrence, compiled", "recurrence, CUDA graph"  # on a CPU, on a card
 IN_PARALLEL = {"FFT": "fft", "chunks": "chunked"}
 FORMS = (BASE, RECURRENCE, *IN_PARALLEL)
 LSTM, LMU_2019 = "nn.LSTM", "LMU of 2019"
@@ -157,7 +159,7 @@ def prepare(name: str, size: Size, device: str, backward: bool) -> tuple[nn.Modu
             loss = cross_entropy(logits, y)
             return loss.detach(), *torch.autograd.grad(loss, tuple(model.parameters()))
 
-    return model, work
+    return model, running.captured(work) if name == GRAPH else work
 
 
 def step_alone(name: str, size: Size, device: str) -> Work:
@@ -179,9 +181,9 @@ def networks(names: Iterable[str], size: Size, backward: bool, part: str, plan: 
     candidates = running.timed(works, BASE, plan.seconds[part] / (1 if backward else 4), device)
     for name, one in candidates.items():
         one["weights"] = sum(p.numel() for p in made[name][0].parameters())
-        if plan.thorough and backward and name != COMPILED:
+        if plan.thorough and backward and name not in (COMPILED, GRAPH):
             target = f"{Path(__file__).resolve()}:step_alone"
-            one["peak_mib"] = running.peak_memory(target, name, size, device) / 2**20
+            one["peak_mib"] = running.peak_memory(target, name, size, device, device=device) / 2**20
     shown = {key: size[key] for key in ("order", "T", "batch")}
     return running.bench_row(shown, backward, candidates)
 
@@ -190,13 +192,17 @@ def table(name: str, title: str, baseline: str, rows: list[dict], **more: Any) -
     return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}
 
 
+def can_compile(plan: Plan) -> bool:
+    return plan.thorough and shutil.which("c++") is not None
+
+
 def part_last(plan: Plan, device: str) -> list[dict]:
     """The psMNIST network, and its peers in the same rounds."""
-    can_compile = plan.thorough and (device != "cpu" or shutil.which("c++") is not None)
-    print("the recurrence also compiled" if can_compile else "without the compiled recurrence")
+    faster = GRAPH if device != "cpu" else COMPILED if can_compile(plan) else None
+    print(f"also {faster}" if faster else "without the compiled recurrence")
     rows = []
     for size, backward in product(plan.last, (True, False)):
-        names = (*FORMS, *([COMPILED] if can_compile and backward else []), LSTM, LMU_2019)
+        names = (*FORMS, *([faster] if faster and backward else []), LSTM, LMU_2019)
         rows.append(networks(names, size, backward, "last", plan, device))
 
     def only(*names: str) -> list[dict]:
@@ -204,7 +210,7 @@ def part_last(plan: Plan, device: str) -> list[dict]:
         return [r | {"candidates": part} for r, part in zip(rows, shown, strict=True)]
 
     title = "psMNIST network, which reads the last state alone: "
-    forms = table("last", title + "four ways to that state", BASE, only(*FORMS, COMPILED))
+    forms = table("last", title + "four ways to that state", BASE, only(*FORMS, COMPILED, GRAPH))
     peers = "an LSTM of equal weights, the LMU of 2019"
     return [forms, table("peers", title + peers, BASE, only(BASE, LSTM, LMU_2019))]
 

@@ -317,7 +317,9 @@ def row(table: Table, size: Size, backward: bool, plan: Plan, part: str, device:
     for name, one in candidates.items():
         if plan.peaks and backward:
             target = f"{Path(__file__).resolve()}:step_alone"
-            one["peak_mib"] = running.peak_memory(target, name, size, table.kind, device) / 2**20
+            one["peak_mib"] = (
+                running.peak_memory(target, name, size, table.kind, device, device=device) / 2**20
+            )
         if part == "rows":
             one["maps_mib"] = maps_mib(name, size)
     made = running.bench_row(size, backward, candidates, absent=absent)

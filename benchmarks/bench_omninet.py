@@ -228,7 +228,9 @@ def row(table: Table, key: str, size: Size, backward: bool, plan: Plan, device: 
     for name, one in candidates.items():
         if plan.peaks and backward:
             target = f"{Path(__file__).resolve()}:step_alone"
-            one["peak_mib"] = running.peak_memory(target, key, name, size, device) / 2**20
+            one["peak_mib"] = (
+                running.peak_memory(target, key, name, size, device, device=device) / 2**20
+            )
     made = running.bench_row(size, backward, candidates, absent=absent)
     for name, reason in absent.items():
         print(f"  {name:32}absent: {reason}", flush=True)

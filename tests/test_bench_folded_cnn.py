@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +25,7 @@ def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
 ):
     found = quick()
     counts = {name: len(one["rows"]) for name, one in tables(found).items()}
-    per_threads = len(bench.thread_counts())
+    per_threads = len(bench.thread_counts("cpu"))
     assert check_bench(found) == []
     assert counts == {
         "batch": 2 * per_threads,
@@ -49,7 +50,7 @@ def test_every_work_answers_all_single_images_also_where_a_group_is_not_full(ben
             bench.NETS["coral"][0], fold, "channels_last", "eager", torch.float32, "cpu"
         )
         x = bench.images_for(server.model, 2, "channels_last", torch.float32, "cpu")
-        (logits,) = bench.answer(server, x)()
+        (logits,) = bench.answer(server, x, "eager")()
         assert logits.shape == (2, 2)
 
 
@@ -89,14 +90,8 @@ def run_compiled(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     torch._dynamo.reset()
     build = bench.NETS["coral"][0]
-    servers = {
-        f"{fold}, {layout}": (
-            bench.server_of(build, fold, layout, "compiled", torch.float32, "cpu"),
-            layout,
-        )
-        for fold in bench.FOLDS
-        for layout in bench.LAYOUTS
-    }
+    configurations = [(*one, "compiled") for one in product(bench.FOLDS, bench.LAYOUTS)]
+    servers = bench.serve(build, configurations, torch.float32, "cpu")
     for batch in (1, 2 * max(bench.FOLDS)):
         for work in bench.answers_of(servers, batch, torch.float32, "cpu").values():
             work()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from archbook.running import assert_same_results, exponent, memory_exponent
+from archbook.running import assert_same_results, captured, exponent, memory_exponent
 
 
 def test_candidates_that_differ_are_not_timed():
@@ -32,3 +32,19 @@ def test_the_exponent_is_that_of_a_power():
 @pytest.mark.parametrize("peaks", [[None, 24.0], [3.0, 24.0]])
 def test_peaks_that_are_missing_or_small_have_no_exponent(peaks):
     assert memory_exponent([4, 8], peaks) is None
+
+
+@pytest.mark.gpu
+def test_a_captured_step_sees_new_inputs_and_gives_outputs_and_gradients_anew():
+    x = torch.randn(4, 3, device="cuda")
+    weight = torch.randn(3, 2, device="cuda", requires_grad=True)
+
+    def work() -> tuple[torch.Tensor, ...]:
+        y = (x @ weight).tanh()
+        return y.detach(), *torch.autograd.grad(y.sum(), weight)
+
+    replay = captured(work)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        x.copy_(torch.randn(4, 3))
+        torch.testing.assert_close(replay(), work())

@@ -118,7 +118,8 @@ def test_a_target_may_be_an_importable_module(monkeypatch, capsys):
         report()
 
 
-def test_after_use_of_a_card_its_allocated_memory_is_what_counts(monkeypatch):
+@pytest.fixture
+def card(monkeypatch):
     for name, value in {
         "is_initialized": True,
         "synchronize": None,
@@ -127,7 +128,15 @@ def test_after_use_of_a_card_its_allocated_memory_is_what_counts(monkeypatch):
         "max_memory_allocated": 350,
     }.items():
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+
+
+def test_after_use_of_a_card_its_allocated_memory_is_what_counts(card):
     assert measure(lambda: None) == 250
+
+
+def test_work_on_a_card_needs_no_process_of_its_own(card, work, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert peak_memory(work, 20, device="cuda:0") == 250
 
 
 def test_a_system_that_does_not_tell_its_memory_is_named():

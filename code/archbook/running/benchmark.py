@@ -42,12 +42,32 @@ def timed(works: Mapping[str, Work], base: str, seconds: float, device: str) -> 
     first = interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
     rounds = int(seconds / sum(times[0] for times in first.values()))
     rounds = max(ROUNDS[0], min(ROUNDS[1], rounds)) - 1
-    more = interleaved(works, rounds, warmup=20 if gpu else 0, seed=1, device=device)
+    warmup = min(rounds, 20) if gpu else 0
+    more = interleaved(works, rounds, warmup, seed=1, device=device)
     times = {name: first[name] + more[name] for name in works}
     return {
         name: {"ms": 1e3 * statistics.median(times[name]), "ratio": ratio, "peak_mib": None}
         for name, ratio in ratios(times, base).items()
     }
+
+
+def captured(work: Work) -> Work:
+    """The same work as a single launch: its CUDA graph, replayed into the same results."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):  # nothing may be compiled or tuned while a graph is captured
+            work()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = work()
+
+    def replay() -> tuple[Tensor, ...]:
+        graph.replay()
+        return results
+
+    return replay
 
 
 def bench_row(size: dict, backward: bool, candidates: dict, **more: Any) -> dict:
@@ -120,6 +140,7 @@ def bench_main(
     device, plan = str(pick_device(given.device)), plans[given.quick]
     torch.set_num_threads(given.threads)
     torch.set_float32_matmul_precision("highest")  # no TF32
+    torch.backends.cudnn.allow_tf32 = False
     gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
     for part in given.part:  # saved one by one: a killed run loses no finished part
         _save(stem, title, parts[part](plan, device), tables, device, given.quick)
