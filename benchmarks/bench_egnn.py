@@ -8,7 +8,8 @@ The parts, whose tables stand in results/egnn/bench.json (bench_cuda.json on a c
 dense   many small complete graphs: `dense` at the paper's widths, `dense_wide` at those that
         egnn-pytorch hard-wires, `order1` one layer beside a tensor-field layer of order at most 1
 sparse  one large graph, `k` incoming edges a node: `sparse` and `sparse_wide`, likewise
-size    how time and peak memory grow with the number of nodes, beside the exponents of theory.
+size    how time and peak memory grow with the number of nodes, beside the exponents of theory
+precision  on a card alone: a pass in float32, TF32 and bfloat16; its launches and longest kernels.
 
 Outputs and gradients are shown equal on copied weights before anything is timed; the tensor-field
 layer computes something else, and only its cost is compared. Arithmetic is float32 without TF32;
@@ -114,7 +115,7 @@ PARTS = {
         ),
     },
 }
-TABLES = [name for tables in PARTS.values() for name in tables]
+TABLES = [*(name for tables in PARTS.values() for name in tables), "precision"]
 # exponents of time and memory in the number of nodes, where that is large
 PREDICTED = {EDGES: (1, 1), SEARCHED: (2, 1), PEER: (2, 2)}
 
@@ -455,6 +456,18 @@ def measure(part: str, plan: Plan, device: str) -> list[dict]:
     return running.bench_tables(PARTS[part], plan.sizes[part], one, installed(), growths)
 
 
+def part_precision(plan: Plan, device: str) -> list[dict]:
+    def rows() -> list[dict]:
+        made = []
+        for size in (plan.sizes["dense"][0], plan.sizes["sparse"][-1]):
+            size = size | {"layers": LAYERS}
+            work = prepare(EDGES, size, False, device, backward=False)
+            made.append(running.precision_row(work, size, plan.seconds["dense"], device))
+        return made
+
+    return running.precision_tables("The edge list, forward: in fewer bits", rows, device)
+
+
 def growth(name: str, rows: list[dict]) -> dict | None:
     """Exponents of time and memory in the number of nodes, fitted, beside the predicted ones."""
     rows = [r for r in rows if name in r["candidates"]]
@@ -474,7 +487,7 @@ def growth(name: str, rows: list[dict]) -> dict | None:
 
 def main(argv: list[str] | None = None) -> None:
     print("peers here:", installed() or "none (see `make parity`)")
-    parts = {part: partial(measure, part) for part in PARTS}
+    parts = {part: partial(measure, part) for part in PARTS} | {"precision": part_precision}
     title, plans = "E(n)-equivariant graph neural network", (FULL_PLAN, QUICK_PLAN)
     running.bench_main("egnn", title, plans, parts, TABLES, argv)
 

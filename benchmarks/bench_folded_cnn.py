@@ -15,6 +15,7 @@ kept      the batch part's fastest configuration of each fold once more, while t
 nets      the paper's small nets, one with widths rounded up to multiples of 8, and where folding
           ought to lose: large images, heavy weights with few images, a ResNet-18; memory kept
 pareto    the nets that the accuracy experiment trains on Fashion-MNIST; memory kept
+precision on a card alone: a pass in float32, TF32 and bfloat16; its launches and longest kernels
 
 Each work answers single images, `batch` of them, through `FoldedClassifier`: the fold, the filling
 of a last group and the unfolding are counted. Works of one fold have the same weights and are shown
@@ -446,6 +447,19 @@ def part_pareto(plan: Plan, device: str) -> list[dict]:
     return [table("pareto", "The nets trained on Fashion-MNIST, channels_last", base, rows)]
 
 
+def part_precision(plan: Plan, device: str) -> list[dict]:
+    def rows() -> list[dict]:
+        images, made = plan.batches[-1], []
+        for fold in (1, 4):
+            server = server_of(NETS[GAME][0], fold, *MEASURED, torch.float32, device)
+            x = images_for(server.model, images, MEASURED[0], torch.float32, device)
+            work, size = answer(server, x, MEASURED[1]), {"fold": fold, "images": images}
+            made.append(running.precision_row(work, size, plan.seconds["batch"], device))
+        return made
+
+    return running.precision_tables(f"In fewer bits: {GAME}, channels_last, eager", rows, device)
+
+
 PARTS = {
     "ceilings": part_ceilings,
     "batch": part_batch,
@@ -453,6 +467,7 @@ PARTS = {
     "kept": part_kept,
     "nets": part_nets,
     "pareto": part_pareto,
+    "precision": part_precision,
 }
 TABLES = (
     "batch",
@@ -461,6 +476,7 @@ TABLES = (
     "kept",
     *map(table_name, NETS),
     "pareto",
+    "precision",
     "copy",
     "product",
 )

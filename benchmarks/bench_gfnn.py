@@ -10,6 +10,7 @@ orders   the three orders against grid size and batch: where they cross, and whe
          takes is within 25 % of the best
 growth   time and peak memory of a training step against the number of experts
 latency  one sample forward, as an animation's runtime has it, also at PFNN's sizes
+precision  on a card alone: a pass in float32, TF32 and bfloat16; its launches and longest kernels
 
 Outputs and gradients of the orders and of the gather are shown equal before anything is timed; a
 gate computes something else, and only its cost is compared. Arithmetic is float32 without TF32;
@@ -267,11 +268,22 @@ def part_latency(plan: Plan, device: str) -> list[dict]:
     return [table("latency", "One sample, forward", AUTO, rows)]
 
 
+def part_precision(plan: Plan, device: str) -> list[dict]:
+    size = plan.peers[-2]
+
+    def rows() -> list[dict]:
+        work = prepare(AUTO, size, device, backward=False)
+        return [running.precision_row(work, size, plan.seconds["latency"], device)]
+
+    return running.precision_tables("A batch, forward: in fewer bits", rows, device)
+
+
 PARTS = {
     "peers": part_peers,
     "orders": part_orders,
     "growth": part_growth,
     "latency": part_latency,
+    "precision": part_precision,
 }
 
 

@@ -8,7 +8,8 @@ last    the psMNIST network reads the last state alone: one product (2021, Eq. 2
         chunks, and the recurrence without the cost of its calls: compiled on a CPU, a CUDA graph
         on a card; table `peers`, of the same rounds: an LSTM of equal weights and the LMU of 2019
 forms   all states: is what `mode="auto"` takes within 25 % of the best of the three?
-length  how time and peak memory grow with the length, beside the exponents of theory.
+length  how time and peak memory grow with the length, beside the exponents of theory
+precision  on a card alone: a pass in float32, TF32 and bfloat16; its launches and longest kernels.
 
 Outputs and gradients are shown equal before anything is timed. Arithmetic is float32 without
 TF32; checks of values (NaN) are off, as in the training loops.
@@ -270,8 +271,25 @@ def growth(name: str, rows: list[dict]) -> dict:
     }
 
 
-PARTS = {"last": part_last, "forms": part_forms, "length": part_length}
-TABLES = ("last", "peers", "forms", "length")
+def part_precision(plan: Plan, device: str) -> list[dict]:
+    size = plan.last[-1]
+    shown = {key: size[key] for key in ("order", "T", "batch")}
+
+    def rows() -> list[dict]:
+        _, work = prepare(BASE, size, device, backward=False)
+        return [running.precision_row(work, shown, plan.seconds["last"] / 4, device)]
+
+    title = "psMNIST network, last state alone, forward: in fewer bits"
+    return running.precision_tables(title, rows, device)
+
+
+PARTS = {
+    "last": part_last,
+    "forms": part_forms,
+    "length": part_length,
+    "precision": part_precision,
+}
+TABLES = ("last", "peers", "forms", "length", "precision")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,7 +10,8 @@ layers  `row` one row attention: ours, its two forms, fair-esm's, untied; `colum
         attention
 rows    a row attention that forms its maps, against the number of rows: what the maps hold, how
         time and memory grow, beside the exponents of theory; one attention over all tokens as
-        the baseline of theory.
+        the baseline of theory
+precision  on a card alone: a pass in float32, TF32 and bfloat16; its launches and longest kernels.
 
 Outputs and gradients are shown equal on copied weights before anything is timed; untied attention
 and that over all tokens compute something else, and only their cost is compared. Arithmetic is
@@ -87,7 +88,7 @@ PARTS = {
         ),
     },
 }
-TABLES = [name for tables in PARTS.values() for name in tables]
+TABLES = [*(name for tables in PARTS.values() for name in tables), "precision"]
 UNLIKE = (UNTIED, UNTIED_MAP, FULL)  # compute something else
 # exponents in the number of rows of time, of peak memory and of what the maps hold
 PREDICTED = {MAP: (1, 1, 0), PEER: (1, 1, 0), UNTIED_MAP: (1, 1, 1), FULL: (2, 2, 2)}
@@ -338,6 +339,16 @@ def measure(part: str, plan: Plan, device: str) -> list[dict]:
     return running.bench_tables(PARTS[part], plan.sizes[part], one, installed(), growths)
 
 
+def part_precision(plan: Plan, device: str) -> list[dict]:
+    size = plan.sizes["model"][-1]
+
+    def rows() -> list[dict]:
+        work = prepare(OURS, size, "model", device, backward=False)
+        return [running.precision_row(work, size, plan.seconds["layers"], device)]
+
+    return running.precision_tables("The whole model, forward: in fewer bits", rows, device)
+
+
 def growth(name: str, rows: list[dict]) -> dict | None:
     """Exponents of time and memory in the number of rows, fitted, beside the predicted ones."""
     rows = [r for r in rows if name in r["candidates"]]
@@ -359,7 +370,7 @@ def growth(name: str, rows: list[dict]) -> dict | None:
 
 def main(argv: list[str] | None = None) -> None:
     print("peers here:", installed() or "none (see `make parity`)")
-    parts = {part: partial(measure, part) for part in PARTS}
+    parts = {part: partial(measure, part) for part in PARTS} | {"precision": part_precision}
     running.bench_main(
         "msa_transformer", "MSA Transformer", (FULL_PLAN, QUICK_PLAN), parts, TABLES, argv
     )

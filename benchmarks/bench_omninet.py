@@ -9,7 +9,8 @@ card):
 attention  `both_ways` and `causal`: the attentions alone, against the number of tokens; where the
            Performer overtakes fused attention
 meta       `meta_1`, `meta_2`, `meta_4`: a meta-learner over so many layers, against the length of
-           the sequence, with fitted exponents beside those of the operation counts.
+           the sequence, with fitted exponents beside those of the operation counts
+precision  on a card alone: a pass in float32, TF32 and bfloat16; its launches and longest kernels.
 
 Our Performer and the peer's hold the same features, without an epsilon, and are shown equal,
 outputs and gradients, before anything is timed; the other attentions compute something else, and
@@ -91,7 +92,7 @@ PARTS = {
         for depth in (1, 2, 4)
     },
 }
-TABLES = [name for tables in PARTS.values() for name in tables]
+TABLES = [*(name for tables in PARTS.values() for name in tables), "precision"]
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,21 @@ def measure(part: str, plan: Plan, device: str) -> list[dict]:
     return made
 
 
+def part_precision(plan: Plan, device: str) -> list[dict]:
+    size = {"batch": 1, "tokens": plan.lengths["meta"][-1]}
+
+    def rows() -> list[dict]:
+        made = []
+        for name in (FUSED, PERFORMER):
+            work = prepare_meta(name, size, 4, device, backward=False)
+            shown = size | {"features": FEATURES} if name == PERFORMER else size
+            made.append(running.precision_row(work, shown, plan.seconds, device))
+        return made
+
+    title = "A meta-learner over 4 layers, fused attention and Performer, forward: in fewer bits"
+    return running.precision_tables(title, rows, device)
+
+
 def verdict(rows: list[dict]) -> dict:
     """Where the Performer overtakes fused attention in a training step; worst ratio to the peer.
 
@@ -302,7 +318,7 @@ def growth(table: Table, name: str, rows: list[dict]) -> dict | None:
 
 def main(argv: list[str] | None = None) -> None:
     print("peers here:", installed() or "none (see `make parity`)")
-    parts = {part: partial(measure, part) for part in PARTS}
+    parts = {part: partial(measure, part) for part in PARTS} | {"precision": part_precision}
     running.bench_main("omninet", "OmniNet", (FULL_PLAN, QUICK_PLAN), parts, TABLES, argv)
 
 

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from archbook.running import assert_same_results, captured, exponent, memory_exponent
+from archbook.running import (
+    assert_same_results,
+    captured,
+    exponent,
+    launches,
+    memory_exponent,
+    precision_row,
+    precision_tables,
+)
 
 
 def test_candidates_that_differ_are_not_timed():
@@ -35,16 +43,48 @@ def test_peaks_that_are_missing_or_small_have_no_exponent(peaks):
 
 
 @pytest.mark.gpu
-def test_a_captured_step_sees_new_inputs_and_gives_outputs_and_gradients_anew():
-    x = torch.randn(4, 3, device="cuda")
+def test_a_captured_step_keeps_its_inputs_and_sees_what_is_written_into_them():
     weight = torch.randn(3, 2, device="cuda", requires_grad=True)
+    addresses = []
 
-    def work() -> tuple[torch.Tensor, ...]:
+    def step(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         y = (x @ weight).tanh()
         return y.detach(), *torch.autograd.grad(y.sum(), weight)
 
-    replay = captured(work)
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        x.copy_(torch.randn(4, 3))
-        torch.testing.assert_close(replay(), work())
+    def capture(x: torch.Tensor):
+        addresses.append(x.data_ptr())
+        return captured(lambda: step(x))
+
+    first = torch.randn(4, 3, device="cuda")
+    replay = capture(first.clone())  # held by nothing but the work
+    others = [torch.full((4, 3), torch.nan, device="cuda") for _ in range(100)]
+    assert addresses[0] not in [one.data_ptr() for one in others]
+    torch.testing.assert_close(replay(), step(first))
+
+    second = torch.randn(4, 3, device="cuda")
+    replay = capture(second)
+    second.copy_(first)
+    torch.testing.assert_close(replay(), step(first))
+
+
+def test_fewer_bits_are_timed_and_their_errors_told():
+    torch.manual_seed(0)
+    x, weight = torch.randn(64, 64), torch.randn(64, 64)
+    before = torch.get_float32_matmul_precision()
+    row = precision_row(lambda: (x @ weight,), {"rows": 64}, seconds=0.01, device="cpu")
+    found = row["candidates"]
+    assert list(found) == ["float32", "TF32", "bfloat16"]
+    assert found["float32"]["error"] == 0
+    assert 1e-4 < found["bfloat16"]["error"] < 2e-2
+    assert torch.get_float32_matmul_precision() == before
+    assert precision_tables("a CPU has none", lambda: [row], "cpu") == []
+    (table,) = precision_tables("a card", lambda: [row], "cuda:0")
+    assert table["rows"] == [row]
+
+
+@pytest.mark.gpu
+def test_launches_are_those_of_the_work_alone():
+    x = torch.ones(1000, device="cuda")
+    number, kernels = launches(lambda: x.add_(1).mul_(2).exp_())
+    assert number == 3
+    assert len(kernels) == 3

@@ -26,6 +26,7 @@ from archbook.running.experiment import main
 from archbook.running.fitting import fit, warmed_cosine
 from archbook.running.measuring import interleaved, ratios
 from archbook.running.memory import peak_memory
+from archbook.running.precision import launches, precision_row, precision_tables
 from archbook.running.results import (
     as_json,
     check_results,
@@ -53,10 +54,13 @@ __all__ = [
     "fit",
     "git_commit",
     "interleaved",
+    "launches",
     "main",
     "memory_exponent",
     "peak_memory",
     "pick_device",
+    "precision_row",
+    "precision_tables",
     "ratios",
     "read_results",
     "repository_root",
