@@ -95,6 +95,7 @@ class Plan:
     copies: tuple[int, ...]  # KiB
     matrices: tuple[int, ...]  # rows and columns
     batches: tuple[int, ...]  # images
+    card_batches: tuple[int, ...]  # on a card, where every net is compiled anew for a few images
     nets: tuple[str, ...]
     net_folds: tuple[int, ...]
     pareto: int  # images
@@ -106,6 +107,7 @@ FULL = Plan(
     copies=(64, 512, 4_096, 32_768, 262_144),
     matrices=(256, 1024, 2048),
     batches=(1, 4, 16, 64, 256, 1024, 4096),
+    card_batches=(64, 256, 1024, 4096),
     nets=tuple(NETS),
     net_folds=(1, 2, 4),
     pareto=240,
@@ -115,6 +117,7 @@ QUICK = Plan(
     copies=(64,),
     matrices=(64,),
     batches=(1, 4),
+    card_batches=(1, 4),
     nets=("coral",),
     net_folds=(1, 4),
     pareto=4,
@@ -273,7 +276,7 @@ def part_batch(plan: Plan, device: str) -> list[dict]:
                     [label(*one) for one in configurations if one[0] == fold] for fold in FOLDS
                 ]
                 base = label(1, "channels_last", kinds[-1])
-                for batch in plan.batches:
+                for batch in plan.batches if device == "cpu" else plan.card_batches:
                     works = answers_of(servers, batch, dtype, device)
                     size = {"threads": number, "images": batch}
                     seconds = plan.seconds["batch"]

@@ -20,6 +20,8 @@ from archbook.running.results import results_path, write_json
 Work = Callable[[], tuple[Tensor, ...]]
 
 ROUNDS = (3, 31)  # at least, at most
+CARD_SHARE = 1 / 20  # of the seconds, for a card: its small steps are fast
+CARD_ROUNDS = 9  # at least
 SMALL = 4.0  # MiB below which the growth of a process says little
 
 
@@ -40,8 +42,9 @@ def timed(works: Mapping[str, Work], base: str, seconds: float, device: str) -> 
     """
     gpu = device != "cpu"
     first = interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device)
+    seconds, least = (seconds * CARD_SHARE, CARD_ROUNDS) if gpu else (seconds, ROUNDS[0])
     rounds = int(seconds / sum(times[0] for times in first.values()))
-    rounds = max(ROUNDS[0], min(ROUNDS[1], rounds)) - 1
+    rounds = max(least, min(ROUNDS[1], rounds)) - 1
     warmup = min(rounds, 10) if gpu else 0
     more = interleaved(works, rounds, warmup, seed=1, device=device)
     times = {name: first[name] + more[name] for name in works}
