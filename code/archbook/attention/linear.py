@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 from archbook.attention.interface import no_later, positions
 
 CHUNK = 64  # keys whose products with their queries are formed at a time
+SPAN = 64  # chunks whose running sums are formed at a time, as one product
 
 
 class Scaled(NamedTuple):
@@ -64,8 +65,8 @@ def causal_read(
     """`read` where a query of position i sees positions j <= i, and the sums over all keys.
 
     Whole positions make a chunk of about `chunk` keys. Between chunks the sums run; inside of one,
-    products of queries and keys are formed. O(keys (chunk + features) head_dim) time, memory linear
-    in the number of keys.
+    products of queries and keys are formed. O(keys (chunk + SPAN features / chunk + features)
+    head_dim) time, memory linear in the number of keys.
     """
     queries = q.phi.shape[-2]
     count = positions(queries, k.phi.shape[-2], group)
@@ -80,14 +81,7 @@ def causal_read(
     phi_k, values = chunks(k.phi, group), chunks(values, group)
     log_scale = chunks(k.log_scale, group, -torch.inf)
 
-    before = []
-    state = empty_state(Scaled(phi_k[:, :, 0], log_scale[:, :, 0]), values[:, :, 0])
-    # unbind: the gradient of an index would be as long as the whole sequence, for every chunk
-    parts = (x.unbind(2) for x in (phi_k, log_scale, values))
-    for phi, scale, v in zip(*parts, strict=True):
-        before.append(state)
-        state = absorb(state, Scaled(phi, scale), v)
-    sums, start = (torch.stack(parts, 2) for parts in zip(*before, strict=True))
+    sums, start, state = sums_before(phi_k, log_scale, values)
 
     # the largest scale that each query may see: no key of a later position enters
     seen = log_scale.unflatten(-2, (size, group)).amax(-2).cummax(-2).values  # (.., size, 1)
@@ -97,3 +91,31 @@ def causal_read(
     inside = (phi_q @ phi_k.mT * weights) @ values
     y = inside + (phi_q * (start - seen).exp()) @ sums
     return y.flatten(2, 3)[:, :, :queries], state
+
+
+def sums_before(
+    phi: Float[Tensor, "batch heads chunks keys features"],
+    log_scale: Float[Tensor, "batch heads chunks keys 1"],
+    values: Float[Tensor, "batch heads chunks keys values"],
+) -> tuple[Tensor, Tensor, LinearState]:
+    """For each chunk the sums over all earlier ones and their scale; the sums over all chunks.
+
+    The chunks of a span are summed by one product with a triangle of factors. A loop runs over
+    spans alone, so that the triangles' size stays out of the costs.
+    """
+    lowest = torch.finfo(phi.dtype).min  # infinity minus infinity would be NaN
+    top = log_scale.amax(-2).clamp(min=lowest)  # (.., chunks, 1)
+    own = (phi * (log_scale - top[..., None]).exp()).mT @ values
+    shape = own.shape[3:]
+    sums, scale = torch.zeros_like(own[:, :, :1]), torch.full_like(top[:, :, :1], lowest)
+    before = []
+    for new, tops in zip(own.split(SPAN, 2), top.split(SPAN, 2), strict=True):
+        tops = torch.cat([scale, tops], 2)  # what came before the span is its first part
+        parts = torch.cat([sums, new], 2).flatten(3)
+        reached = tops.cummax(2).values
+        factors = (tops.mT - reached).exp().tril()  # at most 1
+        totals = (factors @ parts).unflatten(3, shape)
+        before.append((totals[:, :, :-1], reached[:, :, :-1]))
+        sums, scale = totals[:, :, -1:], reached[:, :, -1:]
+    found, start = (torch.cat(spans, 2) for spans in zip(*before, strict=True))
+    return found, start[..., None], LinearState(sums[:, :, 0], scale)
