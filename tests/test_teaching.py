@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from archbook.teaching import assert_same_module, glue, show_environment, show_table
+import archbook.teaching
+from archbook.teaching import (
+    assert_same_module,
+    glue,
+    show_card,
+    show_environment,
+    show_table,
+)
 
 X = torch.randn(3, 4)
 
@@ -246,3 +253,44 @@ def test_the_environment_is_told_in_two_lines(capsys):
     assert f"{torch.get_num_threads()} CPU threads" in device
     python = ".".join(map(str, sys.version_info[:3]))
     assert versions.startswith(f"versions Python {python}, torch {torch.__version__}, numpy")
+
+
+def no_work() -> tuple[torch.Tensor, ...]:
+    raise AssertionError("nothing runs where there is no card")
+
+
+def test_without_a_card_the_committed_result_of_one_is_shown(monkeypatch, capsys):
+    one = {"ratio": {"median": 0.5}, "launches": 7, "error": 0.0123, "kernels": ["gemm", "relu"]}
+    table = {
+        "name": "precision",
+        "title": "A network",
+        "environment": {"device_name": "a card"},
+        "rows": [{"size": {"batch": 4096}, "candidates": {"float32": one}}],
+    }
+    found = {"tables": [{"name": "batch"}, table]}
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr(archbook.teaching, "read_results", lambda stem, name: found)
+    show_card("lmu", no_work, torch.device("cpu"))
+    assert "a card. A network; batch 4,096" in capsys.readouterr().out
+    assert "| float32 | 0.50 | 7 | 1e-02 |" in shown[0]["text/plain"]
+
+    found["tables"].pop()
+    show_card("lmu", no_work, torch.device("cpu"))
+    assert capsys.readouterr().out == "no GPU result yet\n"
+
+
+def test_without_any_result_of_a_card_that_is_said(monkeypatch, capsys):
+    def nothing(stem: str, name: str):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(archbook.teaching, "read_results", nothing)
+    show_card("lmu", no_work, torch.device("cpu"))
+    assert capsys.readouterr().out == "no GPU result yet\n"
+
+
+@pytest.mark.gpu
+def test_on_a_card_the_pass_is_measured_there(capsys):
+    x = torch.ones(64, 64, device="cuda")
+    show_card("lmu", lambda: (x @ x,), torch.device("cuda"))
+    assert torch.cuda.get_device_name() in capsys.readouterr().out

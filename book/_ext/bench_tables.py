@@ -26,7 +26,7 @@ def figure(value: float) -> str:
 
 
 def candidate_cell(candidate: dict | None, is_baseline: bool) -> str:
-    """Milliseconds, then the ratio with its quartiles, then the peak memory, one a line."""
+    """Milliseconds, the ratio with its quartiles, then what else was measured, one a line."""
     if not candidate:
         return "not run"
     lines = [f"{figure(candidate['ms'])} ms"]
@@ -38,6 +38,10 @@ def candidate_cell(candidate: dict | None, is_baseline: bool) -> str:
         lines.append(f"**{figure(ratio['median'])}** {quartiles}")
     if candidate.get("peak_mib") is not None:
         lines.append(f"{figure(candidate['peak_mib'])} MiB")
+    if candidate.get("launches") is not None:
+        lines.append(f"{candidate['launches']} launches")
+    if candidate.get("error"):
+        lines.append(f"error {candidate['error']:.0e}")
     return CELL_BREAK.join(lines)
 
 
@@ -63,6 +67,7 @@ def table_lines(table: dict) -> list[str]:
         *markdown_table(["Size", "Pass", *names], rows),
         ":::",
         "",
+        *([f"This table was {table['note']}.", ""] if "note" in table else []),
     ]
 
 

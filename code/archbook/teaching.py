@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archbook.running.environment import environment
+from archbook.running import device_name, environment, precisions, read_results
 
 
 def assert_same_module(mine: nn.Module, reference: nn.Module, *inputs: Any, **kwargs: Any) -> None:
@@ -176,3 +176,38 @@ def show_environment(device: torch.device | str = "cpu") -> None:
     print(f"device   {found['device']} ({found['device_name']}), {found['threads']} CPU threads")
     versions = (f"{name} {found[name]}" for name in ("torch", "numpy", "archbook"))
     print(f"versions Python {found['python']}, {', '.join(versions)}")
+
+
+def show_card(stem: str, work: Callable[[], tuple[Tensor, ...]], device: torch.device) -> None:
+    """What a GPU makes of a forward pass: launches, time and error of fewer bits, its kernel.
+
+    Measured now where `device` is one; else what the chapter's benchmark measured on another, or
+    the words that there is no such result. `work` returns the pass's tensors, the output first.
+    """
+    if device.type == "cuda":
+        where, candidates = device_name(device), precisions(work, 1.0, str(device))
+    else:
+        try:
+            tables = read_results(stem, "bench_cuda")["tables"]
+        except FileNotFoundError:
+            tables = []
+        found = next((table for table in tables if table["name"] == "precision"), None)
+        if found is None:
+            print("no GPU result yet")
+            return
+        row = found["rows"][0]
+        size = ", ".join(f"{name} {value:,}" for name, value in row["size"].items())
+        where = f"{found['environment']['device_name']}. {found['title']}; {size}"
+        candidates = row["candidates"]
+    print(where)
+    rows = [
+        [
+            name,
+            f"{one['ratio']['median']:.2f}",
+            one["launches"],
+            f"{one['error']:.0e}" if one["error"] else "–",
+        ]
+        for name, one in candidates.items()
+    ]
+    show_table(["", "time", "launches", "relative error"], rows)
+    print("longest kernel:", next(iter(candidates.values()))["kernels"][0])

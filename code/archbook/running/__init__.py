@@ -26,7 +26,12 @@ from archbook.running.experiment import main
 from archbook.running.fitting import fit, warmed_cosine
 from archbook.running.measuring import interleaved, ratios
 from archbook.running.memory import peak_memory
-from archbook.running.precision import launches, precision_row, precision_tables
+from archbook.running.precision import (
+    launches,
+    precision_row,
+    precision_tables,
+    precisions,
+)
 from archbook.running.results import (
     as_json,
     check_results,
@@ -61,6 +66,7 @@ __all__ = [
     "pick_device",
     "precision_row",
     "precision_tables",
+    "precisions",
     "ratios",
     "read_results",
     "repository_root",

@@ -13,8 +13,8 @@ PRECISIONS = ("float32", "TF32", "bfloat16")
 KERNELS = 3  # of which the names are kept, the longest running first
 
 
-def precision_row(work: Work, size: dict, seconds: float, device: str) -> dict:
-    """A row of a benchmark: one pass in float32, with TF32 products, under autocast in bfloat16.
+def precisions(work: Work, seconds: float, device: str) -> dict:
+    """The candidates of a row: a pass in float32, with TF32 products, under autocast in bfloat16.
 
     `work` gives a float32 pass's tensors, the output first. Each candidate also has `error`, the
     largest difference from the float32 output over the largest entry of that; on a card
@@ -29,7 +29,12 @@ def precision_row(work: Work, size: dict, seconds: float, device: str) -> dict:
         one["error"] = float((outputs[name] - exact).abs().max() / exact.abs().max())
         if torch.device(device).type == "cuda":
             one["launches"], one["kernels"] = launches(works[name])
-    return bench_row(size, False, candidates)
+    return candidates
+
+
+def precision_row(work: Work, size: dict, seconds: float, device: str) -> dict:
+    """A row of the table `precision`."""
+    return bench_row(size, False, precisions(work, seconds, device))
 
 
 def precision_tables(title: str, rows: Callable[[], list[dict]], device: str) -> list[dict]:
@@ -52,7 +57,7 @@ def launches(work: Callable[[], object]) -> tuple[int, list[str]]:
 
 def _in_precision(work: Work, name: str, device: str) -> Work:
     def run() -> tuple[Tensor, ...]:
-        with _precision(name, device):
+        with _precision(name, device), torch.no_grad():
             return work()
 
     return run
