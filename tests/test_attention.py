@@ -9,7 +9,7 @@ What turns red when the heart of the code is broken (each was tried on a copy):
 - a chunk's own keys all read, or those of its chunk alone:
   test_full_attention_in_chunks_is_the_double_loop
 - E detached for the values: test_the_gradients_equal_finite_differences
-- earlier chunks not rescaled, a chunk's own keys added twice:
+- earlier chunks not rescaled, a chunk's own keys added twice, earlier spans forgotten:
   test_over_many_chunks_the_performer_is_its_dense_formula
 - chunks taken by an index, whose gradient is of full length:
   test_all_tensors_together_grow_with_the_tokens
@@ -111,7 +111,11 @@ def test_queries_may_be_fewer_than_keys(kind, group):
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
 @pytest.mark.parametrize("masked", [False, True], ids=["all keys", "some keys"])
 @pytest.mark.parametrize("group", [None, 1, 3, 75, 150])
-def test_over_many_chunks_the_performer_is_its_dense_formula(kernel, group, masked):
+@pytest.mark.parametrize("span", [1, 2, 64])
+def test_over_many_chunks_the_performer_is_its_dense_formula(
+    kernel, group, masked, span, monkeypatch
+):
+    monkeypatch.setattr("archbook.attention.linear.SPAN", span)
     layer, (q, k, v) = performer(kernel).double(), qkv(seq=LONG)
     mask = end_mask([LONG, 101], LONG) if masked else torch.ones(2, LONG, dtype=torch.bool)
     root = HEAD_DIM**0.25
@@ -276,8 +280,10 @@ def test_the_gradient_by_the_future_is_exactly_zero(kind, group):
 
 
 @every_group
-def test_short_keys_after_long_ones_change_nothing(group):
+@pytest.mark.parametrize("span", [1, 64])
+def test_short_keys_after_long_ones_change_nothing(group, span, monkeypatch):
     """Their softmax features are e^800 times as large: any scale in common would lose the past."""
+    monkeypatch.setattr("archbook.attention.linear.SPAN", span)
     layer, (q, _, v) = performer().double(), qkv(1, 1, LONG)
     long = 40 * HEAD_DIM**0.25 * q / q.norm(dim=-1, keepdim=True)
     q = torch.cat([long[:, :, :90], q[:, :, 90:] / 10], 2)

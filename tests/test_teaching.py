@@ -272,7 +272,7 @@ def test_without_a_card_the_committed_result_of_one_is_shown(monkeypatch, capsys
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     monkeypatch.setattr(archbook.teaching, "read_results", lambda stem, name: found)
     show_card("lmu", no_work, torch.device("cpu"))
-    assert "a card. A network; batch 4,096" in capsys.readouterr().out
+    assert "a card\nA network\nbatch 4,096\n" in capsys.readouterr().out
     assert "| float32 | 0.50 | 7 | 1e-02 |" in shown[0]["text/plain"]
 
     found["tables"].pop()

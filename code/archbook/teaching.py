@@ -197,7 +197,7 @@ def show_card(stem: str, work: Callable[[], tuple[Tensor, ...]], device: torch.d
             return
         row = found["rows"][0]
         size = ", ".join(f"{name} {value:,}" for name, value in row["size"].items())
-        where = f"{found['environment']['device_name']}. {found['title']}; {size}"
+        where = "\n".join([found["environment"]["device_name"], found["title"], size])
         candidates = row["candidates"]
     print(where)
     rows = [
@@ -210,4 +210,4 @@ def show_card(stem: str, work: Callable[[], tuple[Tensor, ...]], device: torch.d
         for name, one in candidates.items()
     ]
     show_table(["", "time", "launches", "relative error"], rows)
-    print("longest kernel:", next(iter(candidates.values()))["kernels"][0])
+    print("longest kernel:", next(iter(candidates.values()))["kernels"][0][:50])

@@ -1,8 +1,8 @@
 """Film reviews byte by byte, the first 1,000 bytes of each, as the Long Range Arena reads them.
 
 The split is our own (see `archbook.data.imdb`): no number here compares with a published one. Full
-omnidirectional attention would read 2,000 tokens for each of 2,000 and cost hours an epoch on a
-CPU, so only the Performer is tried, beside a plain Transformer and one with as many weights.
+omnidirectional attention reads 2,000 tokens for each of 2,000, about three times the Performer's
+time, so only the Performer is tried, beside a plain Transformer and one with as many weights.
 `--size paper` has the Arena's model and number of steps.
 """
 
