@@ -42,6 +42,7 @@ class EdgeList:
         self.sender, self.receiver = edges
         self.shape = (edges.shape[1],)  # of the pairs
         self.nodes = nodes
+        self._degree = None  # the same for every layer: counted once
 
     def refuse_self_loops(self) -> None:
         loops = self.sender == self.receiver
@@ -63,7 +64,9 @@ class EdgeList:
 
     def degree(self, like: Tensor) -> Float[Tensor, "nodes 1"]:
         """How many edges each node receives, at least 1."""
-        return self.sum(like.new_ones(*self.shape, 1)).clamp(min=1)
+        if self._degree is None:
+            self._degree = self.sum(like.new_ones(*self.shape, 1)).clamp(min=1)
+        return self._degree
 
     def keep(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "nodes k"]:
         return value
@@ -109,11 +112,10 @@ class DenseBatch:
     def sum(self, value: Float[Tensor, "batch nodes others k"]) -> Float[Tensor, "batch nodes k"]:
         return (value if self.real is None else value * self.real).sum(2)
 
-    def degree(self, like: Tensor) -> Float[Tensor, "*batch nodes 1"]:
+    def degree(self, like: Tensor) -> int | Float[Tensor, "batch nodes 1"]:
         """How many real neighbours each node has, at least 1."""
         if self.real is None:
-            nodes, others = self.sender.shape
-            return like.new_full((nodes, 1), max(1, others))
+            return max(1, self.sender.shape[1])
         return self.real.sum(2).clamp(min=1).to(like.dtype)
 
     def keep(self, value: Float[Tensor, "batch nodes k"]) -> Float[Tensor, "batch nodes k"]:
