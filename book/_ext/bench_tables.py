@@ -87,7 +87,8 @@ def machine_line(environment: dict) -> str:
 def file_lines(path: Path, bench: dict) -> list[str]:
     """The section of one results file."""
     stem = path.parent.name
-    lines = [f"## {bench['title']}", "", machine_line(bench["environment"])]
+    where = "" if bench["environment"]["device"] == "cpu" else " on a GPU"
+    lines = [f"## {bench['title']}{where}", "", machine_line(bench["environment"])]
     lines += [f"Chapter: {{doc}}`{stem}`. File: `results/{stem}/{path.name}`.", ""]
     for table in bench["tables"]:
         lines += table_lines(table)

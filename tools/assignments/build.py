@@ -126,7 +126,7 @@ def check_cell(question: str, tests: list[str]) -> str:
         calls.append(f"{name}({arguments})")
     head = f"# The visible test of {question}. Hidden ones draw other numbers."
     end = [*calls, f'print("{question}: the visible test passes")']
-    return "\n".join([head, *shown, "\n", *end]).replace("\n\n\n\n", "\n\n\n")
+    return "\n".join([head, "\n\n\n".join(shown), "\n", *end]).replace("\n\n\n\n", "\n\n\n")
 
 
 def finished(path: Path, checks: dict[str, str]) -> NotebookNode:
