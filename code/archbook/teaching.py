@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -197,7 +198,8 @@ def show_card(stem: str, work: Callable[[], tuple[Tensor, ...]], device: torch.d
             return
         row = found["rows"][0]
         size = ", ".join(f"{name} {value:,}" for name, value in row["size"].items())
-        where = "\n".join([found["environment"]["device_name"], found["title"], size])
+        title = textwrap.fill(found["title"], 72)
+        where = "\n".join([found["environment"]["device_name"], title, size])
         candidates = row["candidates"]
     print(where)
     rows = [
