@@ -133,7 +133,7 @@ def mixing(grid: Grid, g: Tensor, order: str, multiply_adds: float) -> Mixing:
     order: "blend", "experts", "cells", or "auto". That sorts by cell where fewer multiply-adds make
     up for the loop, see `_cells_are_cheaper`, and else takes the better of the other two layer by
     layer, see `dense`. It never sorts where values cannot be read (torch.compile, meta), nor on a
-    GPU, where the loop would wait for its launches (an estimate: no GPU was at hand).
+    GPU, where the loop would wait for its launches (an estimate, not measured).
     """
     require_choice("order", order, ORDERS)
     readable = not (torch.compiler.is_compiling() or g.is_meta)
