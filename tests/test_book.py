@@ -1,5 +1,6 @@
 """The built pages: all there, described, asking nothing of another host. Run by `make pages`."""
 
+import html
 import re
 import runpy
 from html.parser import HTMLParser
@@ -157,6 +158,23 @@ def test_every_benchmark_table_is_on_its_page():
     page = (HTML / "book" / "costs.html").read_text(encoding="utf-8")
     for path in sorted((ROOT / "results").glob("*/bench*.json")):
         assert f"results/{path.parent.name}/{path.name}" in page
+
+
+def test_every_claim_of_every_chapter_is_on_the_page_of_claims():
+    read = runpy.run_path(str(ROOT / "book" / "_ext" / "claim_tables.py"))["claims_of"]
+
+    def plain(text: str) -> str:
+        return re.sub(r"\s+", " ", text.replace("'", "’"))
+
+    page = (HTML / "book" / "claims.html").read_text(encoding="utf-8")
+    shown = plain(html.unescape(re.sub(r"<[^>]+>", " ", page)))
+    chapters = sorted((ROOT / "book").glob("*.ipynb"))
+    assert len(chapters) == 6
+    for chapter in chapters:
+        for line in read(chapter)[2:]:
+            claim, _, verdict = (cell.strip() for cell in line.strip("|").split("|"))
+            assert plain(claim) in shown, chapter.name
+            assert plain(verdict) in shown, chapter.name
 
 
 def test_citations_are_resolved():
