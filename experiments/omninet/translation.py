@@ -1,8 +1,10 @@
 """Translation in miniature: numbers in English words to the parts of the German word.
 
-German turns tens and ones round, in the thousands too. Trained on a thousand numbers below a
-million, tested on others; a translation counts when all of it is right. Of WMT, C4 and LM1B, which
-the paper uses, none is here: they take days of a card each.
+German turns tens and ones round, in the thousands too. Trained on numbers below a million, tested
+on others; a translation counts when all of it is right. A thousand numbers are enough for every
+network; of 150 the plain one learns to translate about three in four (chosen on validation numbers,
+after the thousand had left nothing to tell apart). Of WMT, C4 and LM1B, which the paper uses, none
+is here: they take days of a card each.
 """
 
 from dataclasses import dataclass, replace
@@ -38,9 +40,16 @@ def variants(base: Config) -> dict[str, Config]:
     return controls(base, LENGTH) | omni
 
 
-FULL = Config(features=32)
+TASKS = {"many": Config(features=32), "few": Config(features=32, numbers=150)}
 TINY = Config(layers=2, hidden=16, heads=2, ffn=32, numbers=50, held_out=20, batch=8, steps=4)
-SIZES = {"tiny": variants(replace(TINY, features=8)), "full": variants(FULL)}
+SIZES = {
+    "tiny": variants(replace(TINY, features=8)),
+    "full": {
+        f"{task}.{name}": config
+        for task, base in TASKS.items()
+        for name, config in variants(base).items()
+    },
+}
 
 
 def encode(words: list[list[str]], language: str, start: bool) -> Tensor:
