@@ -15,6 +15,7 @@ What turns red when the heart of the code is broken (each was tried on a copy):
   test_all_tensors_together_grow_with_the_tokens
 - one scale for all tokens or for all of a chunk: test_short_keys_after_long_ones_change_nothing
 - |k|^2 not kept finite: test_a_future_whose_square_overflows_changes_nothing
+- a chunk's sums not kept finite: test_a_future_whose_sums_overflow_changes_nothing
 - a global block read twice, more random blocks than there are, blocks beyond the end:
   test_bigbird_whose_blocks_cover_everything_is_full_attention
 - padded keys and values not set to zero: test_padded_keys_change_neither_outputs_nor_gradients
@@ -309,6 +310,15 @@ def test_a_future_whose_square_overflows_changes_nothing(group):
     for grad in torch.autograd.grad(y[:, :, :90].square().sum(), case):
         assert grad.isfinite().all()
         assert (grad[:, :, 90:] == 0).all()
+
+
+@every_group
+def test_a_future_whose_sums_overflow_changes_nothing(group):
+    """Each value is finite, their sum over a chunk is not, and zero times infinity would be NaN."""
+    layer, (q, k, v) = performer().double(), qkv(1, 1, LONG)
+    wanted = layer(q, k, v, None, group)
+    v[:, :, 90:] = 0.9 * torch.finfo(v.dtype).max
+    assert largest(layer(q, k, v, None, group)[:, :, :90], wanted[:, :, :90]) < 1e-12
 
 
 @every_group

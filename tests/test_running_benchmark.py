@@ -7,11 +7,11 @@ from archbook.running import (
     assert_same_results,
     captured,
     exponent,
-    launches,
     memory_exponent,
     precision_row,
     precision_tables,
 )
+from archbook.running.precision import launches
 
 
 def test_candidates_that_differ_are_not_timed():

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from generated import sections
 from notation_tables import markdown_table
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -108,12 +108,7 @@ class BenchTables(SphinxDirective):
             lines += file_lines(path, json.loads(path.read_text(encoding="utf-8")))
         if not lines:
             lines = ["No benchmark has been run yet: `make bench`."]
-        box = nodes.section()
-        box.document = self.state.document
-        self.state.nested_parse(
-            StringList(lines, "bench"), self.content_offset, box, match_titles=True
-        )
-        return box.children
+        return sections(self, lines, "bench")
 
 
 def setup(app: Sphinx) -> dict:

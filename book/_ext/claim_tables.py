@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
-from docutils.statemachine import StringList
+from generated import sections
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -49,12 +49,7 @@ class ClaimTables(SphinxDirective):
             self.env.note_dependency(str(path))
             lines += [f"## {title_of(path)}", "", *claims_of(path), ""]
             lines += [f"From the chapter {{doc}}`{stem}`.", ""]
-        box = nodes.section()
-        box.document = self.state.document
-        self.state.nested_parse(
-            StringList(lines, "claims"), self.content_offset, box, match_titles=True
-        )
-        return box.children
+        return sections(self, lines, "claims")
 
 
 def setup(app: Sphinx) -> dict:

@@ -103,9 +103,10 @@ def sums_before(
     The chunks of a span are summed by one product with a triangle of factors. A loop runs over
     spans alone, so that the triangles' size stays out of the costs.
     """
-    lowest = torch.finfo(phi.dtype).min  # infinity minus infinity would be NaN
+    lowest, largest = torch.finfo(phi.dtype).min, torch.finfo(phi.dtype).max
+    # finite both: infinity minus infinity, and zero times a later chunk's infinity, would be NaN
     top = log_scale.amax(-2).clamp(min=lowest)  # (.., chunks, 1)
-    own = (phi * (log_scale - top[..., None]).exp()).mT @ values
+    own = ((phi * (log_scale - top[..., None]).exp()).mT @ values).clamp(lowest, largest)
     shape = own.shape[3:]
     sums, scale = torch.zeros_like(own[:, :, :1]), torch.full_like(top[:, :, :1], lowest)
     before = []

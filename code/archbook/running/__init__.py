@@ -26,12 +26,7 @@ from archbook.running.experiment import main
 from archbook.running.fitting import fit, warmed_cosine
 from archbook.running.measuring import interleaved, ratios
 from archbook.running.memory import peak_memory
-from archbook.running.precision import (
-    launches,
-    precision_row,
-    precision_tables,
-    precisions,
-)
+from archbook.running.precision import precision_row, precision_tables, precisions
 from archbook.running.results import (
     as_json,
     check_results,
@@ -59,7 +54,6 @@ __all__ = [
     "fit",
     "git_commit",
     "interleaved",
-    "launches",
     "main",
     "memory_exponent",
     "peak_memory",

@@ -1,0 +1,17 @@
+"""What the directives share that write Markdown and let Sphinx read it."""
+
+from collections.abc import Sequence
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+
+def sections(directive: SphinxDirective, lines: Sequence[str], source: str) -> list[nodes.Node]:
+    """The nodes of Markdown lines with headings; `source` names them in warnings."""
+    box = nodes.section()
+    box.document = directive.state.document
+    directive.state.nested_parse(
+        StringList(list(lines), source), directive.content_offset, box, match_titles=True
+    )
+    return box.children
