@@ -6,11 +6,13 @@ itself 100 points through a pipe of the grader; with `put_back` doing nothing, o
 input loses none.
 """
 
+import contextlib
 import csv
 import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -356,28 +358,129 @@ def test_results_that_a_submission_writes_count_for_nothing(course, private):
 SEARCH = """
 import json, sys
 from pathlib import Path
+from tools.assignments.cage import Cage
 from tools.assignments.check import LIMITS
 from tools.assignments.grade import grade_all
-submission, archive, *hidden = map(Path, sys.argv[1:])
-((_, result),) = grade_all([submission], archive, hidden, LIMITS, 1)
+kind, submission, archive, *hidden = sys.argv[1:]
+hidden = list(map(Path, hidden))
+((_, result),) = grade_all([Path(submission)], Path(archive), hidden, LIMITS, 1, Cage(kind))
 print(json.dumps(result))
 """
 
 
-def test_a_solution_on_the_disk_is_found_where_folders_are_not_hidden(private, course):
-    """So that the hostile submission that looks for it proves something when it finds nothing."""
+def points_of_a_spy(kind: str, private: Path, course: Path) -> int:
+    """What it earns in that cage to look for the solution on the disk."""
     name = "The solution is looked for on the disk"
     spy = plant("lmu", private, "hostile.toml", name, course)
     path = course / "spy.ipynb"
     path.write_text(spy, encoding="utf-8")
     archive = str(private / "autograder" / "lmu.zip")
-    seen = json.loads(python("-c", SEARCH, str(path), archive).stdout)
-    assert seen["parts"]["q7"]["points"] == 2
-    hidden = str(ASSIGNMENTS), str(course)
-    blind = json.loads(python("-c", SEARCH, str(path), archive, *hidden).stdout)
-    if blind["not_cut_off"]:
-        pytest.skip(f"this system shuts no process in: {blind['not_cut_off']}")
-    assert blind["parts"]["q7"]["points"] == 0
+    hidden = [] if kind == "open" else [str(ASSIGNMENTS), str(course)]
+    seen = json.loads(python("-c", SEARCH, kind, str(path), archive, *hidden).stdout)
+    return seen["parts"]["q7"]["points"]
+
+
+def test_a_solution_on_the_disk_is_found_without_a_cage(private, course):
+    """So that the hostile submission that looks for it proves something when it finds nothing."""
+    assert points_of_a_spy("open", private, course) == 2
+
+
+def test_hidden_folders_look_empty_where_name_spaces_are_made_by_hand(private, course):
+    from tools.assignments.namespaces import why_open
+
+    if why := why_open([]):
+        pytest.skip(f"this system allows no name spaces: {why}")
+    assert points_of_a_spy("namespaces", private, course) == 0
+
+
+needs_bubblewrap = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="bubblewrap is not installed"
+)
+
+
+@needs_bubblewrap
+def test_bubblewrap_shows_a_submission_neither_home_nor_environment_nor_processes(monkeypatch):
+    from tools.assignments.cage import ROOT as shown
+    from tools.assignments.cage import bubblewrap
+
+    monkeypatch.setenv("SECRET_OF_THE_LECTURER", "1")
+    look = """
+import json, os, pathlib
+print(json.dumps({
+    "environment": sorted(os.environ),
+    "processes": [name for name in os.listdir("/proc") if name.isdigit()],
+    "root": os.listdir("/"), "book": sorted(os.listdir(pathlib.Path(os.environ["PYTHONPATH"]))),
+}))
+"""
+    done = subprocess.run(
+        bubblewrap(sys.executable, "-c", look), capture_output=True, text=True, check=True
+    )
+    seen = json.loads(done.stdout)
+    assert "SECRET_OF_THE_LECTURER" not in seen["environment"]
+    assert len(seen["processes"]) == 2  # bubblewrap and itself
+    assert "home" not in seen["root"]
+    assert set(seen["book"]) <= {"code", "tools", Path(sys.prefix).name}
+    assert shown.is_dir()
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("place", ["/", "/dev", "/usr", "PREFIX", "BOOK"])
+def test_in_bubblewrap_nothing_but_the_working_folder_can_be_written(place: str):
+    from tools.assignments.cage import bubblewrap
+
+    folder = {"PREFIX": sys.prefix, "BOOK": str(ROOT / "tools")}.get(place, place)
+    write = f"open({folder!r} + '/archbook-hostile', 'w')"
+    done = subprocess.run(
+        bubblewrap(sys.executable, "-c", write), capture_output=True, text=True, check=False
+    )
+    assert "Read-only file system" in done.stderr
+    assert not Path(folder, "archbook-hostile").exists()
+
+
+@needs_bubblewrap
+def test_no_process_of_a_submission_outlives_its_grading():
+    from tools.assignments.cage import Bubblewrapped
+    from tools.assignments.wire import encode, receive
+
+    marker = "archbook-survivor-71a3"
+    left = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {marker!r}],
+                 start_new_session=True)
+"""
+    starter = Bubblewrapped(2**31)
+    with starter.start() as connection:
+        receive(connection)
+        connection.sendall(encode((60, "cell", 1, left), id))
+        receive(connection)
+        assert processes_with(marker) == 1
+        starter.kill()
+    end = time.monotonic() + 30
+    while processes_with(marker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert processes_with(marker) == 0
+
+
+def processes_with(marker: str) -> int:
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += marker.encode() in path.read_bytes()
+    return found
+
+
+def test_without_any_cage_nothing_is_graded_unless_the_lecturer_says_so(
+    course, private, monkeypatch
+):
+    from tools.assignments import grade as command
+    from tools.assignments.cage import Cage
+
+    monkeypatch.setattr(command, "best_cage", lambda: Cage("open", "not here"))
+    given = ["grade", "lmu", str(course / "handed_in"), "--built", str(private)]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit, match=r"cannot shut a submission in \(not here\)"):
+        command.main()
+    assert not (course / "grades").exists()
 
 
 def test_no_message_becomes_a_formula_in_a_spreadsheet():

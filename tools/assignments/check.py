@@ -7,6 +7,7 @@ has a `hostile.toml`, its submissions too, between others that are graded as if 
 
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.assignments.build import ASSIGNMENTS, PUBLIC_SEED, build, stems
+from tools.assignments.cage import Cage, best_cage
 from tools.assignments.grade import Limits, grade_all
 
 SEEDS = (PUBLIC_SEED, "autumn", "spring")
@@ -34,7 +36,8 @@ class Wanted:
     notebook: str
     breaks: set[str]
     says: str = ""  # what the message of a lost question must hold
-    needs_isolation: bool = False  # means something only where the system shuts processes in
+    # Means something only where the system shuts processes in; "bubblewrap": only in that cage.
+    needs_isolation: bool | str = False
 
 
 def changed(notebook: str, entry: dict[str, Any], place: Path) -> str:
@@ -109,6 +112,13 @@ def faults(wanted: Wanted, result: dict[str, Any]) -> list[str]:
     return found
 
 
+def strong_enough(cage: Cage, wanted: Wanted) -> bool:
+    """Whether this cage promises to hold what the notebook tries."""
+    if wanted.needs_isolation == "bubblewrap":
+        return cage.kind == "bubblewrap"
+    return not wanted.needs_isolation or cage.kind != "open"
+
+
 def check(
     stem: str, kind: str, listed: list[Wanted], built: Path, limits: Limits, jobs: int
 ) -> int:
@@ -120,17 +130,18 @@ def check(
         path.write_text(one.notebook, encoding="utf-8")
         wanted[path] = one
     archive = built / "autograder" / f"{stem}.zip"
-    wrong, open_because = 0, ""
+    wrong, cage, passed_over = 0, best_cage(), 0
     for path, result in grade_all(list(wanted), archive, [ASSIGNMENTS, built.parent], limits, jobs):
-        open_because = result.get("not_cut_off") or open_because
-        if wanted[path].needs_isolation and result.get("not_cut_off"):
+        if not strong_enough(cage, wanted[path]):
+            passed_over += 1
             continue
         if found := faults(wanted[path], result):
             wrong += 1
             print(f"{stem}, {kind}: {wanted[path].name}", *found, sep="\n    ", flush=True)
     print(f"{stem}, {kind}: {len(wanted)} notebooks graded, {wrong} wrongly", flush=True)
-    if open_because:
-        print(f"{stem}, {kind}: this system shuts no process in ({open_because})", flush=True)
+    if passed_over:
+        missing = cage.why or "bubblewrap is not installed"
+        print(f"{stem}, {kind}: {passed_over} attacks not judged, since {missing}", flush=True)
     return wrong
 
 
@@ -141,6 +152,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["mistakes", "hostile"], help="half of it")
     given = parser.parse_args()
     wrong = 0
+    os.environ["ARCHBOOK_CANARY"] = "canary"  # a secret, which no submission may see
     with tempfile.TemporaryDirectory() as folder:
         for stem in given.stems or stems():
             begun = time.monotonic()
