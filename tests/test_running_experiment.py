@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from archbook.running import check_results, main, wanted_cells, write_json
+from archbook.files import write_json
+from archbook.running import check_results, main, wanted_cells
 from archbook.running.cells import Place
 
 

@@ -188,7 +188,10 @@ def _ours(bench):
         (lambda b: b.pop("title"), "no 'title'"),
         (lambda b: b.update(tables=[]), "no 'tables'"),
         (lambda b: b.pop("environment"), "no 'environment'"),
-        (lambda b: b["environment"].pop("threads"), "lacks ['threads']"),
+        (
+            lambda b: b["environment"].pop("threads"),
+            "environment: 'threads' is a required property",
+        ),
         (lambda b: b["tables"][0].pop("baseline"), "table last: no ['baseline']"),
         (lambda b: _row(b).pop("size"), "row 0: no ['size']"),
         (lambda b: _row(b).update({"pass": "backward"}), "wanted a pass out of"),

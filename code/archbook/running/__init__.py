@@ -28,18 +28,15 @@ from archbook.running.measuring import interleaved, ratios
 from archbook.running.memory import peak_memory
 from archbook.running.precision import precision_row, precision_tables, precisions
 from archbook.running.results import (
-    as_json,
     check_results,
     read_results,
     results_path,
     summarise,
-    write_json,
 )
 from archbook.running.run import Run
 
 __all__ = [
     "Run",
-    "as_json",
     "assert_same_results",
     "available_devices",
     "bench_main",
@@ -72,5 +69,4 @@ __all__ = [
     "wanted_cells",
     "warmed_cosine",
     "write_bench",
-    "write_json",
 ]

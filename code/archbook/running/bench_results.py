@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from archbook.files import as_json, write_json
 from archbook.running.environment import repository_root
-from archbook.running.results import as_json, check_environment, results_path, write_json
+from archbook.running.results import results_path
+from archbook.running.schema import check
 
 PASSES = ("forward", "forward+backward")
 
@@ -29,7 +31,7 @@ def check_bench(obj: Any) -> list[str]:
     wanted = ("benchmark", "title", "environment", "tables")
     faults = [f"no {key!r}" for key in wanted if not obj.get(key)]
     if "environment" in obj:
-        faults += check_environment(obj["environment"])
+        faults += check(obj["environment"], "environment", "environment")
     for table in obj.get("tables") or []:
         faults += _faults_of_table(table)
     try:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from archbook.files import write_json
 from archbook.running.bench_results import write_bench
 from archbook.running.environment import environment, pick_device
 from archbook.running.measuring import interleaved, ratios
-from archbook.running.results import results_path, write_json
+from archbook.running.results import results_path
 
 Work = Callable[[], tuple[Tensor, ...]]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archbook.running.results import as_json, write_json
+from archbook.files import as_json, write_json
 
 try:
     import fcntl

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from archbook.running.results import write_bytes
+from archbook.files import write_bytes
 
 Stateful = Any  # state_dict and load_state_dict, or a torch.Generator, or a dict, or a list
 

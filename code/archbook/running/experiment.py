@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from archbook.files import as_json
 from archbook.running.cells import (
     SIZE_NAMES,
     Place,
@@ -22,7 +23,6 @@ from archbook.running.cells import (
 from archbook.running.environment import environment, pick_device, seed_everything
 from archbook.running.options import RUNNER_OPTIONS, build_parser
 from archbook.running.progress import clock
-from archbook.running.results import as_json
 from archbook.running.run import Run
 
 Train = Callable[[Any, Run], dict]
