@@ -23,12 +23,13 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "active"
 os.environ.pop("GOMP_SPINCOUNT", None)
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -158,14 +159,20 @@ def installed() -> dict[str, str]:
     return found
 
 
+def perceptrons() -> tuple[nn.Module, nn.Module, nn.Module]:
+    """phi_e, phi_x and phi_h of a fresh layer of the book."""
+    layer = EGCL(WIDTH)
+    assert layer.phi_x is not None
+    return layer.phi_e, layer.phi_x, layer.phi_h
+
+
 class OfficialStyle(nn.Module):
     """Eqs. 3 to 6 on an edge list, written as they stand, in the manner of the authors' code:
     a concatenation on every edge, advanced indexing, neighbours counted in every layer."""
 
     def __init__(self):
         super().__init__()
-        layer = EGCL(WIDTH)
-        self.phi_e, self.phi_x, self.phi_h = layer.phi_e, layer.phi_x, layer.phi_h
+        self.phi_e, self.phi_x, self.phi_h = perceptrons()
 
     def forward(self, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         sender, receiver = edges
@@ -187,8 +194,7 @@ def message_passing() -> nn.Module:
     class Layer(MessagePassing):
         def __init__(self):
             super().__init__(aggr=None)
-            layer = EGCL(WIDTH)
-            self.phi_e, self.phi_x, self.phi_h = layer.phi_e, layer.phi_x, layer.phi_h
+            self.phi_e, self.phi_x, self.phi_h = perceptrons()
 
         def forward(self, h, x, edges):
             m_i, shift = self.propagate(edges, h=h, x=x)
@@ -292,8 +298,7 @@ def peer_layer(wide: bool, k: int) -> nn.Module:
 
     layer = Peer(WIDTH, m_dim=WIDTH, num_nearest_neighbors=k)
     if not wide:
-        ours = EGCL(WIDTH)
-        layer.edge_mlp, layer.coors_mlp, layer.node_mlp = ours.phi_e, ours.phi_x, ours.phi_h
+        layer.edge_mlp, layer.coors_mlp, layer.node_mlp = perceptrons()
     return layer
 
 
@@ -328,7 +333,7 @@ def network(name: str, size: Size, wide: bool, aggregation: str = "mean") -> nn.
     ours = EGNN(1, WIDTH, size["layers"], aggregation=aggregation)
     if wide:
         for layer in ours.layers:
-            widen(layer)
+            widen(cast(EGCL, layer))
     return ours
 
 
@@ -340,7 +345,7 @@ def our_name(name: str) -> str:
     return name
 
 
-def redraw(weights: dict[str, Tensor], step: float) -> None:
+def redraw(weights: Mapping[str, Tensor], step: float) -> None:
     """The same weights for every candidate, of order one; `step` scales what moves positions.
 
     egnn-pytorch searches the neighbours anew in every layer, so that its graph stays that of the

@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from archbook import running
 from archbook.checks import value_checks
@@ -58,6 +58,7 @@ from archbook.folded_cnn import (
     cost,
     fold_images,
 )
+from archbook.folded_cnn.networks import sizes_of
 
 # Every net of a table is compiled on its own, most of them for one image and for many. Past its
 # limit torch would go on without compiling.
@@ -161,16 +162,16 @@ def server_of(
 ) -> FoldedClassifier:
     """The net of this fold, with the same weights in every layout and mode."""
     torch.manual_seed(0)
-    net = build(fold).eval().requires_grad_(False)
+    net: Any = build(fold).eval().requires_grad_(False)  # torch's types know no memory_format
     net = net.to(device, dtype, memory_format=LAYOUTS[layout])
     if mode.startswith("compiled"):
         net = torch.compile(net, dynamic=True)  # one compilation for all batches
     return FoldedClassifier(net)
 
 
-def images_for(net: FoldedNet, batch: int, layout: str, dtype, device: str) -> Tensor:
+def images_for(net: nn.Module, batch: int, layout: str, dtype, device: str) -> Tensor:
     torch.manual_seed(1)
-    x = torch.rand(batch, net.channels, net.height, net.width)
+    x = torch.rand(batch, *sizes_of(net)[2:])
     return x.to(device, dtype, memory_format=LAYOUTS[layout])
 
 
@@ -262,6 +263,7 @@ def part_ceilings(plan: Plan, device: str) -> list[dict]:
 def part_batch(plan: Plan, device: str) -> list[dict]:
     """Images a second against the images of a step, in every configuration of every fold."""
     build, kinds = NETS[GAME][0], modes(plan, device)
+    base = label(1, "channels_last", kinds[-1])
     made = []
     for dtype in precisions(device):
         rows = []
@@ -275,7 +277,6 @@ def part_batch(plan: Plan, device: str) -> list[dict]:
                 alike = [
                     [label(*one) for one in configurations if one[0] == fold] for fold in FOLDS
                 ]
-                base = label(1, "channels_last", kinds[-1])
                 for batch in plan.batches if device == "cpu" else plan.card_batches:
                     works = answers_of(servers, batch, dtype, device)
                     size = {"threads": number, "images": batch}
@@ -347,6 +348,7 @@ def part_fold(plan: Plan, device: str) -> list[dict]:
     """The pass alone, of images that are already folded, beside the pass with the fold."""
     build, dtype = NETS[GAME][0], precisions(device)[0]
     rows, batch = [], 12 * max(plan.batches[-1] // 48, 1)  # whole groups at every fold
+    base = "channels_last, folded before"
     for fold in FOLDS:
         works = {}
         for layout in LAYOUTS:
@@ -355,13 +357,12 @@ def part_fold(plan: Plan, device: str) -> list[dict]:
             works[f"{layout}, folded before"] = passed(server.model, fold_images(x, fold))
             works[f"{layout}, with the fold"] = answer(server, x, "eager")
         size = {"fold": fold, "images": batch}
-        base = "channels_last, folded before"
         rows.append(row(works, base, size, plan.seconds["fold"], device, []))
     title = f"What the fold adds: {GAME}, eager, all threads"
     return [table("fold", title, base, rows)]
 
 
-def passed(net: FoldedNet, groups: Tensor) -> Work:
+def passed(net: nn.Module, groups: Tensor) -> Work:
     def work() -> tuple[Tensor, ...]:
         with value_checks(False), torch.no_grad():
             return (net(groups),)

@@ -28,13 +28,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from archbook import running
 from archbook.checks import value_checks
-from archbook.gfnn import MLP, GridFunctionedNetwork, ModeAdaptiveNetwork
+from archbook.gfnn import MLP, GridFunctionedNetwork, GridLinear, ModeAdaptiveNetwork
 from archbook.gfnn.network import run_layers
 
 Size = dict[str, int]  # dims, nodes (of every axis), inputs, hidden, outputs, batch
@@ -113,7 +114,8 @@ class Gather(nn.Module):
         self.layers, self.activation = network.layers, network.activation
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        grid = self.layers[0].grid
+        layers = [cast(GridLinear, layer) for layer in self.layers]
+        grid = layers[0].grid
         first, omega = grid.block_of(g)
         chosen = grid.experts_of(first)  # (batch, 4^D)
 
@@ -122,7 +124,7 @@ class Gather(nn.Module):
             b_g = (omega[:, :, None] * b[chosen]).sum(1)
             return torch.baddbmm(b_g[:, :, None], W_g, h[:, :, None]).squeeze(2)
 
-        return run_layers(list(self.layers), mix, x, self.activation)
+        return run_layers(layers, mix, x, self.activation)
 
 
 def network(name: str, size: Size) -> nn.Module:

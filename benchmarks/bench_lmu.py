@@ -219,7 +219,7 @@ def part_last(plan: Plan, device: str) -> list[dict]:
 def part_forms(plan: Plan, device: str) -> list[dict]:
     """All states: is what `mode="auto"` takes near the best form?"""
     rows, rule = [], {"limit": LIMIT, "cells": math.prod(map(len, plan.grid))}
-    for order, T, batch, backward in product(*plan.grid, (True, False)):
+    for (order, T, batch), backward in product(product(*plan.grid), (True, False)):
         works = states(size := {"order": order, "T": T, "batch": batch}, backward, device)
         first = works["recurrent"]()
         for mode in ("auto", "fft", "chunked"):  # one by one: states of up to half a gigabyte

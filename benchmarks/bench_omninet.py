@@ -25,6 +25,7 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "active"
 os.environ.pop("GOMP_SPINCOUNT", None)
 
+import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -279,7 +280,7 @@ def verdict(rows: list[dict]) -> dict:
     steps = [r for r in rows if r["pass"] == "forward+backward"]
     ratios = [(r["size"]["tokens"], ratio_of(r, FUSED)) for r in steps]
     found = {"crossover": None, "of_fused_at_longest": round(1 / ratios[-1][1], 3)}
-    for (n, before), (m, after) in zip(ratios, ratios[1:], strict=False):
+    for (n, before), (m, after) in itertools.pairwise(ratios):
         if before < 1 <= after:
             share = -torch.tensor(before).log() / torch.tensor(after / before).log()
             found["crossover"] = round(n * (m / n) ** share.item())

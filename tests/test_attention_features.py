@@ -6,6 +6,7 @@ What turns red when the code is broken (each was tried on a copy):
 - 1 / m for 1 / sqrt(m), |x|^2 not halved: test_the_features_are_their_formula
 """
 
+import itertools
 import math
 from functools import cache
 
@@ -160,7 +161,7 @@ def attention_errors(sizes: list[int], orthogonal: bool = True) -> list[float]:
 @both_draws
 def test_the_error_of_attention_falls_as_the_root_of_the_number_of_features(orthogonal):
     errors = attention_errors([64, 256, 1024], orthogonal)
-    for more, less in zip(errors, errors[1:], strict=False):
+    for more, less in itertools.pairwise(errors):
         assert -0.6 < math.log(less / more) / math.log(4) < -0.4
     assert errors[-1] < 0.05
 

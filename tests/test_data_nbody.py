@@ -228,7 +228,7 @@ def test_along_x_only_the_velocities_differ():
 
 def slow_starts(systems: int, particles: int, seed: int):
     """The authors' draws, one system and one kind after another (their generator, their order)."""
-    rng = np.random.RandomState(seed)  # noqa: NPY002
+    rng = np.random.RandomState(seed)
     for _ in range(systems):
         q = rng.choice([-1.0, 0.0, 1.0], size=(particles, 1), p=[0.5, 0, 0.5])[:, 0]
         x = rng.randn(3, particles) * (particles / 5) ** (1 / 3)

@@ -7,6 +7,7 @@ What turns red when the code is broken (each was tried on a copy):
   test_nobody_is_answered_before_coming_or_later_than_the_wait_and_the_work_allow
 """
 
+import itertools
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_curriculum_brings_classes_in_and_takes_none_back(accuracy):
     seen = [set(labels[order(epoch)].tolist()) for epoch in range(24)]
     sizes = [10 * (1 + epoch // 2) for epoch in range(18)]
     assert [len(one) for one in seen] == [*sizes, *[100] * 6]
-    assert all(earlier <= later for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(earlier <= later for earlier, later in itertools.pairwise(seen))
     assert [order.all_in(epoch) for epoch in range(24)] == [False] * 18 + [True] * 6
 
 

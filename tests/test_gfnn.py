@@ -11,6 +11,7 @@ What turns red when the heart of the code is broken (each was tried on a copy):
 - a phase in radians, four nodes with three cells: test_a_cyclic_axis_of_four_nodes_is_the_published
 """
 
+import itertools
 import math
 
 import pytest
@@ -350,7 +351,7 @@ def test_a_cyclic_axis_of_four_nodes_is_the_published_phase_functioned_network()
 )
 def test_the_network_stores_one_plain_network_a_node(sizes, shape):
     net = GridFunctionedNetwork(sizes[0], sizes[1:-1], sizes[-1], shape)
-    expert = sum(o * i + o for i, o in zip(sizes, sizes[1:], strict=False))
+    expert = sum(o * i + o for i, o in itertools.pairwise(sizes))
     assert sum(p.numel() for p in net.parameters()) == expert * math.prod(shape)
 
 
@@ -397,7 +398,7 @@ def test_independent_experts_differ_and_tied_ones_are_one_network():
             assert (b == 0).all()
             assert 0.9 * bound < W.abs().max() <= bound
             assert W.mean().abs() < 0.2 * bound
-            assert bool((W == W[:1]).all()) is same
+            assert bool((W[:1] == W).all()) is same
             assert same or (W[1:] != W[:1]).all()
 
 

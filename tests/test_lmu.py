@@ -230,10 +230,8 @@ class Forgetful(LegendreMemory):
     """Every chunk starts from an empty memory."""
 
     def _chunked(self, u, start):
-        parts = []
-        for part in u.split(64 if self.order <= 32 else 32, dim=1):
-            parts.append(super()._chunked(part, None))
-        return torch.cat(parts, dim=1)
+        parts = u.split(64 if self.order <= 32 else 32, dim=1)
+        return torch.cat([super(Forgetful, self)._chunked(part, None) for part in parts], dim=1)
 
 
 class Late(LegendreMemory):

@@ -15,6 +15,7 @@ What turns red when the heart of the code is broken (each was tried on a copy):
   test_in_chunks_the_backward_pass_drops_what_the_forward_pass_dropped
 """
 
+import itertools
 import math
 
 import pytest
@@ -273,7 +274,7 @@ def test_under_the_root_rule_the_scores_keep_their_spread_at_any_depth():
 
 def test_under_the_mean_rule_the_scores_flatten_with_the_root_of_the_depth():
     found = deviations(tied("mean"), DEPTHS)
-    slopes = [math.log(b / a) / math.log(4) for a, b in zip(found, found[1:], strict=False)]
+    slopes = [math.log(b / a) / math.log(4) for a, b in itertools.pairwise(found)]
     assert all(abs(slope + 0.5) < 0.05 for slope in slopes)
 
 

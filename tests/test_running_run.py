@@ -87,7 +87,7 @@ def test_an_early_end_is_kept_once_the_next_loop_starts(start):
 def test_a_finished_loop_is_not_run_again_and_its_state_is_there(start):
     kept = []
     for step in start().steps(3, "fit", kept=kept):
-        kept.append(step)
+        kept += [step]
     again = []
     assert list(start().steps(3, "fit", kept=again)) == []
     assert again == [0, 1, 2]

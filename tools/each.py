@@ -17,7 +17,8 @@ def main() -> int:
     for number, script in enumerate(scripts, start=1):
         print(f"({number} of {len(scripts)}) {script} {options}", flush=True)
         start = time.monotonic()
-        if subprocess.run([sys.executable, script, *shlex.split(options)]).returncode:
+        command = [sys.executable, script, *shlex.split(options)]
+        if subprocess.run(command, check=False).returncode:
             failed.append(script)
         print(f"    {time.monotonic() - start:.0f} s", flush=True)
     if failed:

@@ -216,12 +216,12 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> bool:
         return False
     draft = path.with_suffix(".ipynb.part")
     draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    draft.replace(path)
     return True
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("--only", metavar="STEM", help="one notebook, such as lmu")
     parser.add_argument("--stamp", action="store_true", help="fix the form, run nothing")
     arguments = parser.parse_args()

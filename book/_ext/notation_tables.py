@@ -20,10 +20,9 @@ def read_notation(path: Path) -> list[dict[str, str]]:
 
 def markdown_table(titles: list[str], rows: list[list[str]]) -> list[str]:
     """A Markdown table, cell for cell; a bar inside a cell is escaped."""
-    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for row in rows:
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-    return lines
+    head = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return head + ["| " + " | ".join(row) + " |" for row in escaped]
 
 
 class NotationTable(SphinxDirective):

@@ -26,7 +26,9 @@ FETCHED = re.compile(
     re.IGNORECASE,
 )
 CSS_FETCHED = re.compile(r"url\(\s*[\"']?([^\"')]+)|@import\s+[\"']([^\"']+)", re.IGNORECASE)
-STYLE = re.compile(r"<style\b[^>]*>(.*?)</style>|\sstyle\s*=\s*\"([^\"]*)\"", re.DOTALL | re.I)
+STYLE = re.compile(
+    r"<style\b[^>]*>(.*?)</style>|\sstyle\s*=\s*\"([^\"]*)\"", re.DOTALL | re.IGNORECASE
+)
 
 
 def is_foreign(url: str) -> bool:

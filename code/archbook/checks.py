@@ -16,7 +16,7 @@ def value_checks(enabled: bool) -> Iterator[None]:
     Reading a value makes a GPU wait for its queue; a training loop that trusts its data may
     switch them off. Checks of shape, dtype and device cost nothing and always run.
     """
-    global _values_are_checked
+    global _values_are_checked  # noqa: PLW0603  a switch of the process, put back below
     before = _values_are_checked
     _values_are_checked = enabled
     try:

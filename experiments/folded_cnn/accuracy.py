@@ -13,6 +13,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ MNIST = Config("mnist", epochs=6)
 SIGNS = Config("signs", images=1_238, held_out=412, epochs=60)
 NUMBERS = Config("numbers", held_out=1_000, epochs=24)
 TINY = Config("digits", images=960, held_out=192, epochs=2)
-PAPER = dict(
+PAPER: dict[str, Any] = dict(
     images=ALL,
     epochs=PAPER_EPOCHS,
     batch=32,
@@ -219,7 +220,9 @@ def train(config: Config, run: Run) -> dict:
     }
     x, y = parts["train"]
     classes = 1 + int(y.max())
-    model = build(config, *x.shape[2:], classes).to(run.device, memory_format=torch.channels_last)
+    height, width = x.shape[2:]
+    model: Any = build(config, height, width, classes)  # torch's types know no memory_format
+    model = model.to(run.device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(
         model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )

@@ -11,6 +11,7 @@ most that fold 1 can answer, measured at the start of each cell in batches of `m
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ class Timed:
 
 
 def timed_server(config: Config, fold: int, images: Tensor) -> Timed:
-    net = GameCNN(**GAME_CNNS[config.net], fold=fold)
+    net: Any = GameCNN(**GAME_CNNS[config.net], fold=fold)  # torch's types: no memory_format
     net = net.to(images.device, memory_format=torch.channels_last).eval()
     return Timed(FoldedClassifier(net), images)
 

@@ -347,7 +347,7 @@ def changing(model: Character, device: torch.device, keep: bool) -> dict:
     out = roll_out(model, state, phase, speed, command, ROLLOUT)
     x = out.joints[:, 0, 0, 0]
     width = 15
-    found = {"curve_change": rounded((x[width:] - x[:-width]) * FPS / width)[::3]}
+    found: dict[str, list] = {"curve_change": rounded((x[width:] - x[:-width]) * FPS / width)[::3]}
     if keep:
         joints = out.joints[60 : 60 + KEPT, 0].clone()
         found["joints"] = [[rounded(joint) for joint in frame] for frame in joints]

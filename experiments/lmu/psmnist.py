@@ -76,6 +76,8 @@ class LastHidden(nn.Module):
 class RandomProjection(nn.Module):
     """The sceptic's memory: a fixed Gaussian matrix in place of H, read by the same units."""
 
+    projection: Tensor
+
     def __init__(self, steps: int, order: int, hidden: int):
         super().__init__()
         self.register_buffer("projection", torch.randn(steps, order) / steps**0.5)

@@ -81,8 +81,9 @@ def sequences(count: int, config: Config, draw: torch.Generator) -> tuple[Tensor
 @torch.no_grad()
 def shares(model: Recall, tokens: Tensor) -> dict[str, list[float]]:
     """How much the answering token reads of each layer, and how many features each layer wins."""
-    depths = model.body.layer_outputs(model.embed(tokens))[0]
-    meta = model.body.metas[0]
+    body = model.body
+    assert isinstance(body, OmniNet)
+    depths, meta = body.layer_outputs(model.embed(tokens))[0], body.metas[0]
     assert isinstance(meta, MetaLearner)
     read = meta.depth_weights(depths)[:, :, 0].mean((0, 1, 2))
     found = {"depth_read": read.tolist()}

@@ -15,7 +15,7 @@ text, and NAME in the tests; HIDDEN in a test becomes a number that only the see
 import argparse
 import copy
 import hashlib
-import importlib.util
+import importlib.resources
 import json
 import os
 import random
@@ -104,7 +104,9 @@ def of_class(notebook: NotebookNode, stem: str, seed: str) -> NotebookNode:
 
 def questions(notebook: NotebookNode) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """Each question's settings, and the sources of its tests."""
-    settings, tests, in_tests = None, [], False
+    settings: dict[str, Any] = {}
+    tests: list[str] = []
+    in_tests = False
     for cell in notebook.cells:
         if cell.cell_type == "raw":
             head, _, rest = cell.source.partition("\n")
@@ -122,8 +124,8 @@ def check_cell(question: str, tests: list[str]) -> str:
     shown = [source for source in tests if "hidden: true" not in source]
     calls = []
     for source in shown:
-        name, arguments = re.search(r"^def (\w+)\(([^)]*)\)", source, re.MULTILINE).groups()
-        calls.append(f"{name}({arguments})")
+        call, *_ = re.findall(r"^def (\w+\([^)]*\))", source, re.MULTILINE)
+        calls.append(call)
     head = f"# The visible test of {question}. Hidden ones draw other numbers."
     end = [*calls, f'print("{question}: the visible test passes")']
     return "\n".join([head, "\n\n\n".join(shown), "\n", *end]).replace("\n\n\n\n", "\n\n\n")
@@ -182,7 +184,7 @@ def hand_out(path: Path) -> None:
     mathjax_of_nbconvert = r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->"
     html = re.sub(mathjax_of_nbconvert, "", html, flags=re.DOTALL)
     html = re.sub(r'<script src="https?://[^"]*"></script>', "", html)
-    mathjax = Path(importlib.util.find_spec("mathjax").origin).parent / "static/mathjax/es5"
+    mathjax = importlib.resources.files("mathjax") / "static/mathjax/es5"
     script = (mathjax / "tex-svg.js").read_text(encoding="utf-8").replace("</script", "<\\/script")
     settings = 'MathJax = {tex: {inlineMath: [["$", "$"]]}, options: {enableMenu: false}};'
     html = html.replace(
@@ -192,7 +194,7 @@ def hand_out(path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("stems", nargs="*", help="such as lmu; without one, all")
     parser.add_argument(
         "--seed", default=PUBLIC_SEED, help="your class's secret: any text, the longer the better"

@@ -146,7 +146,7 @@ def check(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("stems", nargs="*", help="such as lmu; without one, all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", choices=["mistakes", "hostile"], help="half of it")

@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -101,8 +101,9 @@ class Remote:
 def put_back(old: Any, new: Any) -> None:
     """A function that changed its input changed a copy; the test shall see it."""
     if isinstance(old, torch.Tensor | np.ndarray):
-        if isinstance(new, type(old)) and old.shape == new.shape and not bool((old == new).all()):
-            (old.data if isinstance(old, torch.Tensor) else old)[...] = new
+        held: Any = old.data if isinstance(old, torch.Tensor) else old
+        if isinstance(new, type(old)) and old.shape == new.shape and not bool((held == new).all()):
+            held[...] = new
     elif isinstance(old, dict) and isinstance(new, dict):
         for key in old.keys() & new.keys():
             put_back(old[key], new[key])
@@ -159,6 +160,7 @@ class Running:
             self.starter.kill()
 
     def _receive(self, seconds: float) -> Any:
+        assert self.connection is not None
         with at_most(seconds):
             text, body = receive(self.connection)
         return decode(text, body, self._found)
@@ -356,7 +358,7 @@ def grade_all(
             process.start()
             theirs.close()
             running[ours] = submission, process
-        for ours in wait(list(running)):
+        for ours in cast(list[Connection], wait(list(running))):
             submission, process = running.pop(ours)
             try:
                 result = json.loads(ours.recv_bytes())
@@ -383,7 +385,7 @@ def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
     draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def report(name: str, result: dict[str, Any], by_hand: dict[str, float]) -> str:
@@ -471,7 +473,7 @@ def read_names(archive: Path) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("stem", help="the assignment, such as lmu; built by `make assignments`")
     parser.add_argument("submissions", type=Path, help="one notebook, or a folder of them")
     parser.add_argument("--out", type=Path, help="for a folder: where its grades go (grades/STEM)")

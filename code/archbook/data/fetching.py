@@ -108,7 +108,7 @@ def _store(stream: Stream, part: Path, place: Path, digest: str) -> None:
             f"{place.name}: wrong checksum, wanted sha256 {digest}, given {found.hexdigest()} "
             f"({size:,} bytes)"
         )
-    os.replace(part, place)
+    part.replace(place)
 
 
 def _out_of_reach(data: DataSet, folder: Path, missing: list[str], failures: list[str]) -> str:

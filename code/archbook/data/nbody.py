@@ -63,7 +63,7 @@ def draw_systems(
             raise ValueError(f"wanted {name} >= 1, given {value}")
     if first < 0:
         raise ValueError(f"wanted first >= 0, given {first}")
-    rng = np.random.RandomState(seed)  # noqa: NPY002  their generator, stable by numpy's promise
+    rng = np.random.RandomState(seed)  # their generator, stable by numpy's promise
     coordinates = 3 * particles
     normal = np.empty((first + systems, 2 * coordinates))
     uniform = np.empty((first + systems, particles))
@@ -123,7 +123,7 @@ def simulate(
 
 def _simulate(x, v, q, steps: int, dt: float, sample_every: int):
     """One chunk, in arrays (particle, axis, system), over the pairs a < b (opposite forces)."""
-    systems, particles, _ = x.shape
+    _, particles, _ = x.shape
     # copies: the loop works in place, and one system is contiguous in either order
     x, v, q = (np.array(np.moveaxis(value, 0, -1), order="C") for value in (x, v, q))
     a, b = np.triu_indices(particles, 1)

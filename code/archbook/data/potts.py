@@ -69,7 +69,7 @@ class PottsModels:
         self, sequences: UInt8[Tensor, "families rows columns"]
     ) -> Float64[Tensor, "families rows"]:
         """E(x) of every sequence under its own family's model, without Z."""
-        families, columns, letters = self.fields.shape
+        families, columns, _ = self.fields.shape
         if sequences.ndim != 3 or (len(sequences), sequences.shape[2]) != (families, columns):
             raise ValueError(
                 f"wanted sequences of shape ({families}, rows, {columns}), "

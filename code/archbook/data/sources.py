@@ -138,6 +138,7 @@ def run_client(command: list[str], folder: Path, patience: float = PATIENCE) -> 
             capture_output=True,
             encoding="utf-8",
             errors="replace",
+            check=False,
             timeout=patience,
         )
     except subprocess.TimeoutExpired:

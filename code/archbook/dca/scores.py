@@ -23,7 +23,7 @@ def contact_scores(
 
     A state `gap` takes part in the gauge and is left out of the norms, as in plmDCA.
     """
-    columns, _, states, _ = couplings.shape
+    _, _, states, _ = couplings.shape
     if gap is not None and not 0 <= gap < states:
         raise ValueError(f"gap must lie in [0, {states - 1}], got {gap}")
     kept = [a for a in range(states) if a != gap]

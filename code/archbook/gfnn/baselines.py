@@ -104,7 +104,7 @@ class PhaseFunctionedNetwork(GridFunctionedNetwork):
             in_features, hidden, out_features, (4,), cyclic=(True,), activation=activation
         )
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Float[Tensor, "batch in"], phase: Float[Tensor, " batch"], order: str = "auto"
     ) -> Float[Tensor, "batch out"]:
         require_input("phase", phase, ("batch",), next(self.parameters()))

@@ -1,5 +1,6 @@
 """Networks whose weights are a smooth function of a place on a grid."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -44,7 +45,7 @@ class ExpertLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        experts, out_features, in_features = self.W.shape
+        _, out_features, in_features = self.W.shape
         bound = math.sqrt(6 / (in_features + out_features))
         drawn = torch.empty_like(self.W[:1] if self.init == "tied" else self.W)
         with torch.no_grad():
@@ -151,7 +152,7 @@ def layer_sizes(
     for width in widths:
         require_positive_int("hidden", width)
     sizes = (in_features, *widths, out_features)
-    return list(zip(sizes, sizes[1:], strict=False))
+    return list(itertools.pairwise(sizes))
 
 
 def run_layers(

@@ -62,7 +62,7 @@ def grid_weights(
     shape: Sequence[int],
     cyclic: Sequence[bool] | None = None,
     edges: str = "clamp",
-) -> Float[Tensor, "batch *shape"]:
+) -> Float[Tensor, " batch *shape"]:
     """omega_k(g), the product of the axis weights: at most 4^D of them are not zero, sum 1.
 
     cyclic: one entry an axis, None for no cyclic axis. edges: see `axis_weights`.

@@ -21,7 +21,7 @@ def legendre_delay_matrices(
     theta: float,
     discretization: str = "zoh",
     dtype: torch.dtype = torch.float64,
-) -> tuple[Float[Tensor, "order order"], Float[Tensor, "order"]]:
+) -> tuple[Float[Tensor, "order order"], Float[Tensor, " order"]]:
     """Discrete matrices (A_bar, B_bar) of a window of `theta` steps (2019, Eqs. 1-2; ZOH).
 
     theta dm/dt = A m + B u becomes m_t = A_bar m_{t-1} + B_bar u_t with a step of 1.
@@ -87,7 +87,7 @@ def impulse_response(
 
 
 def legendre_readout(
-    order: int, relative_delay: Float[Tensor, "delays"]
+    order: int, relative_delay: Float[Tensor, " delays"]
 ) -> Float[Tensor, "delays order"]:
     """Rows of P_i(2r - 1): their product with m_t is u(t - r theta) (2019, Eq. 3).
 

@@ -28,7 +28,7 @@ class LinearMemory(nn.Module):
     rank, an empty axis, NaN (see `archbook.checks.value_checks`), a mixed device or dtype.
     """
 
-    def __init__(self, A_bar: Float[Tensor, "order order"], B_bar: Float[Tensor, "order"]):
+    def __init__(self, A_bar: Float[Tensor, "order order"], B_bar: Float[Tensor, " order"]):
         super().__init__()
         require_tensor("B_bar", B_bar, ("order",))
         require_tensor("A_bar", A_bar, (len(B_bar), len(B_bar)))

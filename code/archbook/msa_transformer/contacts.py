@@ -80,6 +80,7 @@ class ContactHead(nn.Module):
         require_tensor("features", features, ("pairs", self.regression.in_features))
         require_mask("contacts", contacts, (len(features),), features.device)
         require_finite("features", features)
+        require_positive_int("steps", steps)
         if penalty < 0:
             raise ValueError(f"wanted penalty >= 0, given {penalty}")
         sigma, mean = torch.std_mean(features.double(), 0, correction=0)
@@ -91,7 +92,7 @@ class ContactHead(nn.Module):
         size[-1] = 0.0
         rate = 4 / torch.linalg.matrix_norm(A, 2).square()  # of the logistic loss's curvature
         w = torch.zeros(A.shape[1], dtype=A.dtype, device=A.device)
-        ahead, t = w, 1.0
+        ahead, t, change = w, 1.0, torch.inf
         for _ in range(steps):
             moved = ahead - rate * (A.mT @ ((A @ ahead).sigmoid() - y))
             new = moved.sign() * (moved.abs() - rate * size).clamp(min=0)

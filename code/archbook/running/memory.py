@@ -43,6 +43,7 @@ def peak_memory(target: str, *args: Any, device: str = "cpu", timeout: float = 6
         capture_output=True,
         text=True,
         timeout=timeout,
+        check=False,
     )
     if process.returncode != 0:
         raise RuntimeError(

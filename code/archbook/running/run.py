@@ -55,7 +55,7 @@ class Run:
         running = 0.0 if self._since is None else time.perf_counter() - self._since
         return self._seconds + running
 
-    def steps(self, total: int, desc: str = "", **state: Any) -> Iterator[int]:
+    def steps(self, total: int, desc: str = "", /, **state: Any) -> Iterator[int]:
         """Count from 0 to total - 1, from where a killed run stopped.
 
         `state` names all that the loop changes: objects with state_dict and load_state_dict,
