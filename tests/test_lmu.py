@@ -229,18 +229,18 @@ class Wrapping(LegendreMemory):
 class Forgetful(LegendreMemory):
     """Every chunk starts from an empty memory."""
 
-    def _chunked(self, u, start):
+    def chunked(self, u, start):
         parts = []
         for part in u.split(64 if self.order <= 32 else 32, dim=1):
-            parts.append(super()._chunked(part, None))
+            parts.append(super().chunked(part, None))
         return torch.cat(parts, dim=1)
 
 
 class Late(LegendreMemory):
     """B_bar multiplies the previous input."""
 
-    def _recurrent(self, u, start):
-        return super()._recurrent(F.pad(u, (1, -1)), start)
+    def recurrent(self, u, start):
+        return super().recurrent(F.pad(u, (1, -1)), start)
 
 
 class Transposed(LegendreMemory):

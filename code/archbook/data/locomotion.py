@@ -136,7 +136,7 @@ def frame_pairs(part: str) -> FramePairs:
 def _pairs(gait: Gait, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     state = states(gait)
     x = network_input(
-        state[frames], trajectory(gait)[frames], gait.phase[frames], gait.speed[frames]
+        state[frames], trajectory(gait)[frames], gait.phase[frames], speed=gait.speed[frames]
     )
     advance = gait.phase[frames + 1] - gait.phase[frames]
     return (
@@ -150,6 +150,7 @@ def network_input(
     state: Float[Tensor, "batch 84"],
     path: Float[Tensor, "batch 4 2"],
     phase: Float[Tensor, " batch"],
+    *,
     speed: Float[Tensor, " batch"],
 ) -> Float[Tensor, "batch 95"]:
     turn = 2 * math.pi * phase
