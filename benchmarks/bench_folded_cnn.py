@@ -83,8 +83,8 @@ NETS: dict[str, tuple[Callable[[int], FoldedNet], int]] = {
     "sot-time": (lambda fold: GameCNN(**GAME_CNNS["sot-time"], fold=fold), 240),
     "coral": (lambda fold: NoScopeCNN(**NOSCOPE_CNNS["coral"], fold=fold), 240),
     "roundabout": (lambda fold: NoScopeCNN(**NOSCOPE_CNNS["roundabout"], fold=fold), 48),
-    "large images": (lambda fold: GameCNN(224, 224, 11, 1, fold=fold), 12),
-    "heavy weights": (lambda fold: NoScopeCNN(32, 32, 10, 64, 1024, fold=fold), 12),
+    "large images": (lambda fold: GameCNN(224, 224, 11, units=1, fold=fold), 12),
+    "heavy weights": (lambda fold: NoScopeCNN(32, 32, 10, filters=64, dense=1024, fold=fold), 12),
     "ResNet-18": (lambda fold: FoldedResNet18(10, fold=fold), 12),
 }
 

@@ -124,7 +124,7 @@ class Gather(nn.Module):
             b_g = (omega[:, :, None] * b[chosen]).sum(1)
             return torch.baddbmm(b_g[:, :, None], W_g, h[:, :, None]).squeeze(2)
 
-        return run_layers(layers, mix, x, self.activation)
+        return run_layers(layers, mix, x, activation=self.activation)
 
 
 def network(name: str, size: Size) -> nn.Module:
@@ -134,7 +134,7 @@ def network(name: str, size: Size) -> nn.Module:
         return MLP(*shape)
     if name in GATES:
         return ModeAdaptiveNetwork(*shape, gate_features=size["dims"], experts=GATES[name])
-    grid = GridFunctionedNetwork(*shape, (size["nodes"],) * size["dims"])
+    grid = GridFunctionedNetwork(*shape, grid_shape=(size["nodes"],) * size["dims"])
     return Gather(grid) if name == GATHER else grid
 
 

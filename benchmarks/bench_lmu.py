@@ -99,7 +99,15 @@ class LastState(nn.Module):
     def __init__(self, form: str, order: int, T: int, hidden: int):
         super().__init__()
         self.form = form
-        self.lmu = LMU(1, hidden, 1, order, float(T), False, write_activation=nn.Identity())
+        self.lmu = LMU(
+            1,
+            hidden,
+            1,
+            order=order,
+            theta=float(T),
+            return_sequences=False,
+            write_activation=nn.Identity(),
+        )
         self.classify = nn.Linear(hidden, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,7 +148,7 @@ def network(name: str, size: Size) -> nn.Module:
         return StepByStep(nn.LSTM(1, size["lstm"], batch_first=True), size["lstm"])
     if name == LMU_2019:
         order, hidden = size["cell"]
-        return StepByStep(LMUCell(1, hidden, order, float(size["T"])), hidden)
+        return StepByStep(LMUCell(1, hidden, order, theta=float(size["T"])), hidden)
     return LastState(name, size["order"], size["T"], size["hidden"])
 
 

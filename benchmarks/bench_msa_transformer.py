@@ -135,16 +135,16 @@ class FusedRows(TiedRowAttention):
     """Never forms the map: one fused attention with heads of width rows x d."""
 
     def attend(self, x, mask, need_weights=False, chunk=None):
-        q, k, v = (self._flat(part) for part in self._split(x))
+        q, k, v = (self.flat(part) for part in self.split(x))
         y = scaled_dot_product_attention(q, k, v)  # its scale is 1 / sqrt(rows d), the paper's
-        return self.out(self._unflat(y, x.shape[2])), None
+        return self.out(self.unflat(y, x.shape[2])), None
 
 
 class AllTokens(ColumnAttention):
     """Ordinary attention over rows x columns tokens: an alignment of one column."""
 
     def attend(self, x, mask, need_weights=False, chunk=None):
-        y, weights = super().attend(x.flatten(1, 2)[:, None], mask, need_weights, chunk)
+        y, weights = super().attend(x.flatten(1, 2)[:, None], mask, need_weights, chunk=chunk)
         return y.unflatten(2, x.shape[1:3])[:, 0], weights
 
 
@@ -176,7 +176,7 @@ def ours(name: str, kind: str) -> nn.Module:
     """One of our candidates, without dropout."""
     if kind == "model":
         dropouts = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), 0.0)
-        return MSATransformer(VOCAB, LAYERS, HIDDEN, HEADS, FFN, **dropouts)
+        return MSATransformer(VOCAB, LAYERS, HIDDEN, heads=HEADS, ffn=FFN, **dropouts)
     if kind == "column":
         return ColumnAttention(HIDDEN, HEADS)
     if name in (UNTIED, UNTIED_MAP):

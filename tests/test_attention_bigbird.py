@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_attention import bigbird, largest, qkv, reads, seeded, slow
+from plain_attention import bigbird, largest, qkv, reads, seeded, slow
 
 from archbook.attention import BigBirdAttention
 

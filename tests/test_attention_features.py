@@ -12,7 +12,7 @@ from functools import cache
 
 import pytest
 import torch
-from slow_attention import largest, normal, qkv, seeded
+from plain_attention import largest, normal, qkv, seeded
 from torch import Tensor
 
 from archbook.attention import (

@@ -8,8 +8,8 @@ What turns red when the code is broken (each was tried on a copy):
 
 import pytest
 import torch
+from plain_attention import DENSE, KINDS, SEQ, end_mask, kinds_and_groups, performer, qkv
 from portability import Portability, compiled
-from slow_attention import DENSE, KINDS, SEQ, end_mask, kinds_and_groups, performer, qkv
 
 from archbook.attention import (
     BigBirdAttention,

@@ -9,8 +9,8 @@ What turns red when a check is taken out (each was tried on a copy):
 
 import pytest
 import torch
+from plain_attention import CAUSAL, DENSE, KINDS, bigbird, linformer, performer
 from refusals import each_raises
-from slow_attention import CAUSAL, DENSE, KINDS, bigbird, linformer, performer
 
 from archbook.attention import (
     Attention,
@@ -46,31 +46,31 @@ def with_nan():
 
 test_nothing_is_built_from = each_raises(
     [
-        (lambda: PerformerAttention(0, 7), ValueError, "head_dim must be at least 1, got 0"),
-        (lambda: PerformerAttention(4.0, 7), TypeError, "head_dim must be an int, got 4.0"),
-        (lambda: PerformerAttention(4, 0), ValueError, "features must be at least 1, got 0"),
-        (lambda: PerformerAttention(4, True), TypeError, "features must be an int, got True"),
-        (lambda: PerformerAttention(4, 7, "exp"), ValueError, "'softmax', 'relu', got 'exp'"),
-        (lambda: LinformerAttention(0), ValueError, "keys must be at least 1, got 0"),
-        (lambda: LinformerAttention(12, 0), ValueError, "rank must be at least 1, got 0"),
-        (lambda: LinformerAttention(12, 2.5), TypeError, "rank must be an int, got 2.5"),
-        (lambda: BigBirdAttention(0, 2), ValueError, "length must be at least 1, got 0"),
-        (lambda: BigBirdAttention(12, -2), ValueError, "block must be at least 1, got -2"),
-        (lambda: BigBirdAttention(12, 2, 0), ValueError, "window must be at least 1, got 0"),
+        (lambda: PerformerAttention(0, 7), ValueError, "head_dim to be at least 1, given 0"),
+        (lambda: PerformerAttention(4.0, 7), TypeError, "head_dim to be an int, given 4.0"),
+        (lambda: PerformerAttention(4, 0), ValueError, "features to be at least 1, given 0"),
+        (lambda: PerformerAttention(4, True), TypeError, "features to be an int, given True"),
+        (lambda: PerformerAttention(4, 7, "exp"), ValueError, "'softmax', 'relu', given 'exp'"),
+        (lambda: LinformerAttention(0), ValueError, "keys to be at least 1, given 0"),
+        (lambda: LinformerAttention(12, 0), ValueError, "rank to be at least 1, given 0"),
+        (lambda: LinformerAttention(12, 2.5), TypeError, "rank to be an int, given 2.5"),
+        (lambda: BigBirdAttention(0, 2), ValueError, "length to be at least 1, given 0"),
+        (lambda: BigBirdAttention(12, -2), ValueError, "block to be at least 1, given -2"),
+        (lambda: BigBirdAttention(12, 2, 0), ValueError, "window to be at least 1, given 0"),
         (lambda: BigBirdAttention(12, 2, 4), ValueError, "odd window, .* given 4"),
         (
             lambda: BigBirdAttention(12, 2, global_blocks=-1),
             ValueError,
-            "global_blocks must be at least 1, got -1",
+            "global_blocks to be at least 1, given -1",
         ),
         (
             lambda: BigBirdAttention(12, 2, random_blocks=0.5),
             TypeError,
-            "random_blocks must be an int, got 0.5",
+            "random_blocks to be an int, given 0.5",
         ),
-        (lambda: gaussian_projection(0, 4), ValueError, "features must be at least 1, got 0"),
-        (lambda: gaussian_projection(7, -1), ValueError, "dim must be at least 1, got -1"),
-        (lambda: gaussian_projection(7, 4.0), TypeError, "dim must be an int, got 4.0"),
+        (lambda: gaussian_projection(0, 4), ValueError, "features to be at least 1, given 0"),
+        (lambda: gaussian_projection(7, -1), ValueError, "dim to be at least 1, given -1"),
+        (lambda: gaussian_projection(7, 4.0), TypeError, "dim to be an int, given 4.0"),
     ]
 )
 
@@ -78,36 +78,36 @@ test_nothing_is_built_from = each_raises(
 # ---- what every kind refuses ----
 
 FOR_ALL = [
-    (([[1.0]], X, X), TypeError, "q must be a tensor, got list"),
-    ((X[0], X, X), ValueError, r"q .*\(batch, heads, queries, head_dim\), got \(3, 12, 4\)"),
-    ((X[:0], X, X), ValueError, r"q .*got \(0, 3, 12, 4\) \(no axis may be empty\)"),
-    ((X[:, :, :0], X, X), ValueError, r"q .*got \(2, 3, 0, 4\) \(no axis may be empty\)"),
-    ((X.long(), X, X), TypeError, "q must be .*, got torch.int64"),
-    ((X, X[:1], X), ValueError, r"k must have shape \(2, 3, keys, 4\), got \(1, 3, 12, 4\)"),
-    ((X, X[:, :1], X), ValueError, r"k must have shape \(2, 3, keys, 4\), got \(2, 1, 12, 4\)"),
-    ((X, X[..., :2], X), ValueError, r"k must have shape \(2, 3, keys, 4\), got \(2, 3, 12, 2\)"),
-    ((X, X[:, :, :0], X), ValueError, r"k .*got \(2, 3, 0, 4\) \(no axis may be empty\)"),
-    ((X, None, X), TypeError, "k must be a tensor, got NoneType"),
-    ((X, X, X[..., :2]), ValueError, r"v must have shape \(2, 3, 12, 4\), got \(2, 3, 12, 2\)"),
-    ((X, X, X[:, :, 1:]), ValueError, r"v must have shape \(2, 3, 12, 4\), got \(2, 3, 11, 4\)"),
-    ((X, X.double(), X), TypeError, "k must be torch.float32 like q, got torch.float64"),
-    ((X, X, X.half()), TypeError, "v must be torch.float32 like q, got torch.float16"),
-    ((X, X.to("meta"), X), ValueError, "k must be on cpu like q, got a tensor on meta"),
-    ((X, X, X.to("meta")), ValueError, "v must be on cpu like q, got a tensor on meta"),
-    ((with_nan(), X, X), ValueError, "q must be finite, got 1 NaN or infinite of 288"),
-    ((X, with_nan(), X), ValueError, "k must be finite, got 1 NaN"),
-    ((X, X, with_nan()), ValueError, "v must be finite, got 1 NaN"),
-    ((X, X, X / 0), ValueError, "v must be finite, got 288 NaN or infinite of 288"),
-    ((X, X, X, MASK[0]), ValueError, r"mask must have shape \(2, 12\), got \(12,\)"),
-    ((X, X, X, MASK[:, 1:]), ValueError, r"mask must have shape \(2, 12\), got \(2, 11\)"),
-    ((X, X, X, MASK.float()), TypeError, r"mask must be torch.bool \(True = real\), got .*float32"),
-    ((X, X, X, MASK.to("meta")), ValueError, "mask must be on cpu, got a tensor on meta"),
-    ((X, X, X, [True]), TypeError, "mask must be a tensor, got list"),
-    ((X, X, X, ~MASK), ValueError, "a real key in every example; examples without one, got 2"),
+    (([[1.0]], X, X), TypeError, "q to be a tensor, given list"),
+    ((X[0], X, X), ValueError, r"q .*\(batch, heads, queries, head_dim\), given \(3, 12, 4\)"),
+    ((X[:0], X, X), ValueError, r"q .*given \(0, 3, 12, 4\) \(no axis may be empty\)"),
+    ((X[:, :, :0], X, X), ValueError, r"q .*given \(2, 3, 0, 4\) \(no axis may be empty\)"),
+    ((X.long(), X, X), TypeError, r"wanted .*\bq\b.*, given torch.int64"),
+    ((X, X[:1], X), ValueError, r"k to have shape \(2, 3, keys, 4\), given \(1, 3, 12, 4\)"),
+    ((X, X[:, :1], X), ValueError, r"k to have shape \(2, 3, keys, 4\), given \(2, 1, 12, 4\)"),
+    ((X, X[..., :2], X), ValueError, r"k to have shape \(2, 3, keys, 4\), given \(2, 3, 12, 2\)"),
+    ((X, X[:, :, :0], X), ValueError, r"k .*given \(2, 3, 0, 4\) \(no axis may be empty\)"),
+    ((X, None, X), TypeError, "k to be a tensor, given NoneType"),
+    ((X, X, X[..., :2]), ValueError, r"v to have shape \(2, 3, 12, 4\), given \(2, 3, 12, 2\)"),
+    ((X, X, X[:, :, 1:]), ValueError, r"v to have shape \(2, 3, 12, 4\), given \(2, 3, 11, 4\)"),
+    ((X, X.double(), X), TypeError, "k to be torch.float32 like q, given torch.float64"),
+    ((X, X, X.half()), TypeError, "v to be torch.float32 like q, given torch.float16"),
+    ((X, X.to("meta"), X), ValueError, "k to be on cpu like q, given a tensor on meta"),
+    ((X, X, X.to("meta")), ValueError, "v to be on cpu like q, given a tensor on meta"),
+    ((with_nan(), X, X), ValueError, "q to be finite, given 1 NaN or infinite of 288"),
+    ((X, with_nan(), X), ValueError, "k to be finite, given 1 NaN"),
+    ((X, X, with_nan()), ValueError, "v to be finite, given 1 NaN"),
+    ((X, X, X / 0), ValueError, "v to be finite, given 288 NaN or infinite of 288"),
+    ((X, X, X, MASK[0]), ValueError, r"mask to have shape \(2, 12\), given \(12,\)"),
+    ((X, X, X, MASK[:, 1:]), ValueError, r"mask to have shape \(2, 12\), given \(2, 11\)"),
+    ((X, X, X, MASK.float()), TypeError, r"mask to be torch.bool \(True = real\), given .*float32"),
+    ((X, X, X, MASK.to("meta")), ValueError, "mask to be on cpu, given a tensor on meta"),
+    ((X, X, X, [True]), TypeError, "mask to be a tensor, given list"),
+    ((X, X, X, ~MASK), ValueError, "a real key in every example; examples without one, given 2"),
     (
         (X, X, X, MASK & torch.tensor([[True], [False]])),
         ValueError,
-        "a real key in every example; examples without one, got 1",
+        "a real key in every example; examples without one, given 1",
     ),
 ]
 
@@ -119,10 +119,10 @@ def test_every_kind_refuses(kind, given, error, message):
 
 
 FOR_GROUPS = [
-    (X, 0, ValueError, "group must be at least 1, got 0"),
-    (X, -3, ValueError, "group must be at least 1, got -3"),
-    (X, 2.0, TypeError, "group must be an int, got 2.0"),
-    (X, True, TypeError, "group must be an int, got True"),
+    (X, 0, ValueError, "group to be at least 1, given 0"),
+    (X, -3, ValueError, "group to be at least 1, given -3"),
+    (X, 2.0, TypeError, "group to be an int, given 2.0"),
+    (X, True, TypeError, "group to be an int, given True"),
     (X, 5, ValueError, "a group that divides the number of keys, 12, given 5"),
     (X, 24, ValueError, "a group that divides the number of keys, 12, given 24"),
     (X[:, :, :7], 3, ValueError, "as many queries for each of 4 positions, given 7"),
@@ -160,31 +160,31 @@ test_one_kind_refuses = each_raises(
         (
             lambda: linformer()(*[X.double()] * 3),
             TypeError,
-            "q must be torch.float32 like the weights, got torch.float64",
+            "q to be torch.float32 like the weights, given torch.float64",
         ),
-        (lambda: linformer()(*[X.to("meta")] * 3), ValueError, "q must be on cpu .* on meta"),
+        (lambda: linformer()(*[X.to("meta")] * 3), ValueError, "q to be on cpu .* on meta"),
         (
             lambda: bigbird()(X[:, :, :6], X, X),
             ValueError,
-            r"q must have shape \(2, 3, 12, 4\), got \(2, 3, 6, 4\)",
+            r"q to have shape \(2, 3, 12, 4\), given \(2, 3, 6, 4\)",
         ),
         (lambda: bigbird(11)(X, X, X), ValueError, "at most length = 11 tokens, given 12"),
         (
             lambda: bigbird()(*[X.to("meta")] * 3),
             ValueError,
-            "q must be on cpu like the random blocks, got a tensor on meta",
+            "q to be on cpu like the random blocks, given a tensor on meta",
         ),
         (
             lambda: performer(dim=5)(X, X, X),
             ValueError,
-            r"q must have shape \(2, 3, 12, 5\), got \(2, 3, 12, 4\)",
+            r"q to have shape \(2, 3, 12, 5\), given \(2, 3, 12, 4\)",
         ),
         (
             lambda: performer()(*[X.double()] * 3),
             TypeError,
-            "q must be torch.float32 like the weights, got torch.float64",
+            "q to be torch.float32 like the weights, given torch.float64",
         ),
-        (lambda: performer()(*[X.to("meta")] * 3), ValueError, "q must be on cpu .* on meta"),
+        (lambda: performer()(*[X.to("meta")] * 3), ValueError, "q to be on cpu .* on meta"),
     ]
 )
 
@@ -196,13 +196,13 @@ test_one_kind_refuses = each_raises(
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ((X, W.T), ValueError, r"x must have shape \(2, 3, 12, 7\), got \(2, 3, 12, 4\)"),
-        ((X, W[0]), ValueError, r"projection must have shape \(features, dim\), got \(4,\)"),
-        ((X, W[:0]), ValueError, r"projection .*got \(0, 4\) \(no axis may be empty\)"),
-        ((X, [[1.0]]), TypeError, "projection must be a tensor, got list"),
-        (([1.0], W), TypeError, "x must be a tensor, got list"),
-        ((X.double(), W), TypeError, "x must be torch.float32 like projection, got torch.float64"),
-        ((X.to("meta"), W), ValueError, "x must be on cpu like projection, got .* on meta"),
+        ((X, W.T), ValueError, r"x to have shape \(2, 3, 12, 7\), given \(2, 3, 12, 4\)"),
+        ((X, W[0]), ValueError, r"projection to have shape \(features, dim\), given \(4,\)"),
+        ((X, W[:0]), ValueError, r"projection .*given \(0, 4\) \(no axis may be empty\)"),
+        ((X, [[1.0]]), TypeError, "projection to be a tensor, given list"),
+        (([1.0], W), TypeError, "x to be a tensor, given list"),
+        ((X.double(), W), TypeError, "x to be torch.float32 like projection, given torch.float64"),
+        ((X.to("meta"), W), ValueError, "x to be on cpu like projection, given .* on meta"),
     ],
 )
 def test_features_refuse(features, given, error, message):
@@ -234,26 +234,26 @@ def performer_step(**changed):
 
 test_a_step_refuses_a_state = each_raises(
     [
-        (lambda: full_step(k=X[:1]), ValueError, r"cache.k .*\(2, 3, keys, 4\), got \(1, 3, 12"),
-        (lambda: full_step(v=ONE), ValueError, r"cache.v .*\(2, 3, 12, 4\), got \(2, 3, 2, 4\)"),
-        (lambda: full_step(k=X.double()), TypeError, "cache.k must be torch.float32 like k"),
-        (lambda: full_step(v=X.double()), TypeError, "cache.v must be torch.float32 like k"),
-        (lambda: full_step(real=MASK[:, 1:]), ValueError, r"cache.real .*\(2, 12\), got \(2, 11"),
-        (lambda: full_step(real=MASK.int()), TypeError, "cache.real must be torch.bool"),
+        (lambda: full_step(k=X[:1]), ValueError, r"cache.k .*\(2, 3, keys, 4\), given \(1, 3, 12"),
+        (lambda: full_step(v=ONE), ValueError, r"cache.v .*\(2, 3, 12, 4\), given \(2, 3, 2, 4\)"),
+        (lambda: full_step(k=X.double()), TypeError, "cache.k to be torch.float32 like k"),
+        (lambda: full_step(v=X.double()), TypeError, "cache.v to be torch.float32 like k"),
+        (lambda: full_step(real=MASK[:, 1:]), ValueError, r"cache.real .*\(2, 12\), given \(2, 11"),
+        (lambda: full_step(real=MASK.int()), TypeError, "cache.real to be torch.bool"),
         (
             lambda: performer_step(sums=ones(2, 3, 6, 5)),
             ValueError,
-            r"state.sums must have shape \(2, 3, 7, 5\), got \(2, 3, 6, 5\)",
+            r"state.sums to have shape \(2, 3, 7, 5\), given \(2, 3, 6, 5\)",
         ),
         (
             lambda: performer_step(scale=ones(2, 1, 1, 1)),
             ValueError,
-            r"state.scale must have shape \(2, 3, 1, 1\), got \(2, 1, 1, 1\)",
+            r"state.scale to have shape \(2, 3, 1, 1\), given \(2, 1, 1, 1\)",
         ),
         (
             lambda: performer_step(sums=ones(2, 3, 7, 5).double()),
             TypeError,
-            "state.sums must be torch.float32 like the features, got torch.float64",
+            "state.sums to be torch.float32 like the features, given torch.float64",
         ),
     ]
 )
@@ -263,14 +263,14 @@ test_a_step_refuses_a_state = each_raises(
 def test_a_step_refuses_what_forward_refuses(kind):
     layer = KINDS[kind](12)
     _, state = layer.prefill(X, X, X, 2)
-    check(lambda: layer.step(ONE, ONE, ONE[0], state), ValueError, "v must have shape")
-    check(lambda: layer.step(ONE, ONE / 0, ONE, state), ValueError, "k must be finite")
+    check(lambda: layer.step(ONE, ONE, ONE[0], state), ValueError, "v to have shape")
+    check(lambda: layer.step(ONE, ONE / 0, ONE, state), ValueError, "k to be finite")
 
 
 @pytest.mark.parametrize("kind", DENSE)
 def test_prefill_wants_a_group(kind):
     layer = KINDS[kind](12)
-    check(lambda: layer.prefill(X, X, X, None), TypeError, "group must be an int, got None")
+    check(lambda: layer.prefill(X, X, X, None), TypeError, "group to be an int, given None")
     check(lambda: layer.prefill(X, X, X, 5), ValueError, "a group that divides .* given 5")
     check(lambda: layer.prefill(X, X, X, 2, ~MASK), ValueError, "a real key in every example")
 
@@ -284,4 +284,4 @@ def test_values_are_not_read_where_checks_are_off(kind):
     with value_checks(False):
         assert layer(with_nan(), X, X).shape == X.shape
         assert layer(X, X, X, ~MASK).shape == X.shape
-        check(lambda: layer(X, X, X[:1]), ValueError, "v must have shape")
+        check(lambda: layer(X, X, X[:1]), ValueError, "v to have shape")

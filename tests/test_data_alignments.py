@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from archbook import vocabulary
 from archbook.data import alphabet
 from archbook.data.alignments import (
     ESM_EXAMPLES,
@@ -79,8 +80,8 @@ def test_a_token_without_a_letter_has_the_number_of_fair_esm(name, symbol):
 
 
 def test_there_are_33_tokens_and_the_first_letters_are_the_amino_acids():
-    assert len(FAIR_ESM) == alphabet.VOCABULARY == 33
-    assert sorted(alphabet.LETTERS[: alphabet.RESIDUES]) == sorted("ACDEFGHIKLMNPQRSTVWY")
+    assert len(FAIR_ESM) == vocabulary.VOCABULARY == 33
+    assert sorted(alphabet.LETTERS[: vocabulary.AMINO_ACIDS]) == sorted("ACDEFGHIKLMNPQRSTVWY")
 
 
 @pytest.mark.parity
@@ -109,7 +110,7 @@ def test_the_start_token_comes_before_every_row(batch):
     tokens = torch.randint(4, 31, (*batch, 7))
     started = with_start(tokens)
     assert started.shape == (*batch, 8)
-    assert (started[..., 0] == alphabet.START).all()
+    assert (started[..., 0] == vocabulary.START).all()
     assert torch.equal(started[..., 1:], tokens)
 
 

@@ -112,8 +112,8 @@ def test_the_floor_of_short_expressions_is_far_above_chance():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: listops(0), "count must be at least 1, got 0"),
-        (lambda: ListOpsDesign(max_depth=0), "max_depth must be at least 1, got 0"),
+        (lambda: listops(0), "count to be at least 1, given 0"),
+        (lambda: ListOpsDesign(max_depth=0), "max_depth to be at least 1, given 0"),
         (lambda: ListOpsDesign(max_args=1), "wanted max_args >= 2, given 1"),
         (lambda: ListOpsDesign(shortest=8, longest=9), "given 8 and 9"),
     ],

@@ -71,7 +71,7 @@ def close_pair(distance: float = 0.05) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize(("dt", "steps", "every"), [(0.001, 401, 100), (0.01, 61, 7), (0.1, 31, 5)])
 def test_the_simulation_equals_a_slow_loop(dt, steps, every):
     start = draw_systems(3, 4, seed=1)
-    positions, velocities = simulate(*start, steps, dt, every)
+    positions, velocities = simulate(*start, steps=steps, dt=dt, sample_every=every)
     for s, (x, v, q) in enumerate(zip(*start, strict=True)):
         wanted_x, wanted_v = slow_simulate(x, v, q, steps, dt, every)
         torch.testing.assert_close(positions[s], wanted_x, atol=1e-10, rtol=1e-10)
@@ -81,7 +81,7 @@ def test_the_simulation_equals_a_slow_loop(dt, steps, every):
 def test_a_force_above_the_bound_is_clipped_by_component():
     x, v, q = close_pair()
     assert np.abs(slow_forces(list(x[0].numpy()), q[0].tolist(), np.inf)[0]).max() > 100
-    positions, velocities = simulate(x, v, q, 12, sample_every=1)
+    positions, velocities = simulate(x, v, q, steps=12, sample_every=1)
     wanted_x, wanted_v = slow_simulate(x[0], v[0], q[0], 12, 0.001, 1)
     torch.testing.assert_close(positions[0], wanted_x, atol=1e-10, rtol=1e-10)
     torch.testing.assert_close(velocities[0], wanted_v, atol=1e-10, rtol=1e-10)
@@ -94,14 +94,17 @@ def test_a_force_above_the_bound_is_clipped_by_component():
     [(1, 100, 0), (100, 100, 0), (101, 100, 1), (201, 50, 4), (5, 1, 4)],
 )
 def test_a_frame_is_kept_every_so_many_steps(steps, every, frames):
-    x, v = simulate(*draw_systems(2), steps, sample_every=every)
+    x, v = simulate(*draw_systems(2), steps=steps, sample_every=every)
     assert x.shape == v.shape == (2, frames, 5, 3)
     assert x.dtype == v.dtype == torch.float64
 
 
 def test_frame_k_is_step_every_times_k_plus_one():
     start = draw_systems(2)
-    each, some = simulate(*start, 41, sample_every=1), simulate(*start, 41, sample_every=10)
+    each, some = (
+        simulate(*start, steps=41, sample_every=1),
+        simulate(*start, steps=41, sample_every=10),
+    )
     for every_step, frames in zip(each, some, strict=True):
         assert torch.equal(frames, every_step[:, 9::10])
 
@@ -109,7 +112,7 @@ def test_frame_k_is_step_every_times_k_plus_one():
 def test_a_charge_without_another_flies_straight():
     x, v, _ = draw_systems(2, 3)
     q = torch.tensor([[1.0, 0.0, 0.0]] * 2).double()
-    positions, velocities = simulate(x, v, q, 101)
+    positions, velocities = simulate(x, v, q, steps=101)
     torch.testing.assert_close(positions[:, 0], x + 0.1 * v)
     torch.testing.assert_close(velocities[:, 0], v)
 
@@ -119,14 +122,14 @@ def test_a_charge_without_another_flies_straight():
 )
 def test_like_charges_repel_and_unlike_ones_attract(charges, sign):
     x, v, _ = close_pair(distance=1.0)
-    positions, _ = simulate(x, v, torch.tensor([charges]), 101)
+    positions, _ = simulate(x, v, torch.tensor([charges]), steps=101)
     distance = (positions[0, 0, 0] - positions[0, 0, 1]).norm()
     assert sign * (distance - 1) > 1e-3
 
 
 def test_momentum_is_conserved_where_no_force_is_clipped():
     x, v, q = draw_systems(20, seed=3)
-    _, velocities = simulate(10 * x, v, q, 501, sample_every=1)  # far apart: forces under one
+    _, velocities = simulate(10 * x, v, q, steps=501, sample_every=1)  # far apart: forces under one
     change = velocities.sum(2) - v.sum(1)[:, None]
     assert (velocities[:, -1] - v).abs().max() > 1e-3
     assert change.abs().max() < 1e-10
@@ -135,7 +138,7 @@ def test_momentum_is_conserved_where_no_force_is_clipped():
 def test_energy_drifts_little_where_particles_stay_apart():
     x, v, _ = draw_systems(20, seed=3)
     x, q = 10 * x, torch.ones(20, 5).double()
-    positions, velocities = simulate(x, v, q, 2001)
+    positions, velocities = simulate(x, v, q, steps=2001)
 
     def energy(x: Tensor, v: Tensor) -> Tensor:
         a, b = torch.triu_indices(5, 5, 1)
@@ -156,11 +159,13 @@ def test_energy_drifts_little_where_particles_stay_apart():
 )
 def test_systems_are_independent_of_each_other_and_of_the_chunk(systems, particles, seed, chunk):
     start = draw_systems(systems, particles, seed=seed)
-    wanted = simulate(*start, 31, sample_every=10)
+    wanted = simulate(*start, steps=31, sample_every=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nbody, "CHUNK", chunk)
-        found = simulate(*start, 31, sample_every=10)
-    alone = [simulate(*(t[s : s + 1] for t in start), 31, sample_every=10) for s in range(systems)]
+        found = simulate(*start, steps=31, sample_every=10)
+    alone = [
+        simulate(*(t[s : s + 1] for t in start), steps=31, sample_every=10) for s in range(systems)
+    ]
     for k in range(2):
         torch.testing.assert_close(found[k], wanted[k], atol=1e-12, rtol=1e-12)
         torch.testing.assert_close(
@@ -171,7 +176,10 @@ def test_systems_are_independent_of_each_other_and_of_the_chunk(systems, particl
 def test_a_turned_system_moves_along_the_turned_path():
     Q = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
     x, v, q = draw_systems(4, seed=2)
-    found, wanted = simulate(4 * x @ Q.T + 1, v @ Q.T, q, 301), simulate(4 * x, v, q, 301)
+    found, wanted = (
+        simulate(4 * x @ Q.T + 1, v @ Q.T, q, steps=301),
+        simulate(4 * x, v, q, steps=301),
+    )
     torch.testing.assert_close(found[0], wanted[0] @ Q.T + 1)
     torch.testing.assert_close(found[1], wanted[1] @ Q.T)
 
@@ -180,14 +188,14 @@ def test_a_turned_system_moves_along_the_turned_path():
 def test_the_start_is_not_modified(systems):
     start = draw_systems(systems, 2)
     before = [t.clone() for t in start]
-    simulate(*start, 3, sample_every=1)
+    simulate(*start, steps=3, sample_every=1)
     assert all(torch.equal(a, b) for a, b in zip(start, before, strict=True))
 
 
 def test_float32_starts_are_simulated_in_float64():
     start = draw_systems(2)
-    positions, _ = simulate(*(t.float() for t in start), 101)
-    wanted, _ = simulate(*(t.float().double() for t in start), 101)
+    positions, _ = simulate(*(t.float() for t in start), steps=101)
+    wanted, _ = simulate(*(t.float().double() for t in start), steps=101)
     assert torch.equal(positions, wanted)
 
 
@@ -263,7 +271,7 @@ def held_out() -> NBodySet:
 @pytest.mark.shapes
 def test_the_set_holds_float32_states_one_unit_of_time_apart(held_out):
     start = draw_systems(3, first=12_000)
-    x, v = simulate(*start, 4101)
+    x, v = simulate(*start, steps=4101)
     for name, wanted in {
         "x": x[:, 30],  # step 3,100
         "v": v[:, 30],
@@ -317,19 +325,34 @@ not_finite[0, 0, 0] = NAN
     [
         (lambda: draw_systems(0), "wanted systems >= 1, given 0"),
         (lambda: draw_systems(2, -1), "wanted particles >= 1, given -1"),
-        (lambda: simulate(x[0], v[0], q[0], 11), r"wanted .*\(systems, particles, 3\).*\(5, 3\)"),
-        (lambda: simulate(x[..., :2], v[..., :2], q, 11), r"given \(2, 5, 2\), \(2, 5, 2\) and"),
-        (lambda: simulate(x, v[:1], q, 11), r"given \(2, 5, 3\), \(1, 5, 3\) and \(2, 5\)"),
-        (lambda: simulate(x, v, q[..., None], 11), r"given .* and \(2, 5, 1\)"),
-        (lambda: simulate(x[:, :1], v[:, :1], q[:, :1], 11), "2 particles.*given 2, 1, 11"),
-        (lambda: simulate(x[:0], v[:0], q[:0], 11), "at least 1 system.*given 0, 5, 11"),
-        (lambda: simulate(x, v, q, 0), "steps >= 1.*given 2, 5, 0, 100 and 0.001"),
-        (lambda: simulate(x, v, q, 11, sample_every=0), "sample_every >= 1.* 11, 0 and 0.001"),
-        (lambda: simulate(x, v, q, 11, dt=0.0), "dt > 0.*100 and 0.0"),
-        (lambda: simulate(x, v, q, 11, dt=NAN), "dt > 0.*100 and nan"),
-        (lambda: simulate(not_finite, v, q, 11), "wanted finite positions.*given NaN or infinity"),
-        (lambda: simulate(x, v / 0, q, 11), "wanted finite positions.*given NaN or infinity"),
-        (lambda: simulate(x, v, q * NAN, 11), "wanted finite positions.*given NaN or infinity"),
+        (
+            lambda: simulate(x[0], v[0], q[0], steps=11),
+            r"wanted .*\(systems, particles, 3\).*\(5, 3\)",
+        ),
+        (
+            lambda: simulate(x[..., :2], v[..., :2], q, steps=11),
+            r"given \(2, 5, 2\), \(2, 5, 2\) and",
+        ),
+        (lambda: simulate(x, v[:1], q, steps=11), r"given \(2, 5, 3\), \(1, 5, 3\) and \(2, 5\)"),
+        (lambda: simulate(x, v, q[..., None], steps=11), r"given .* and \(2, 5, 1\)"),
+        (lambda: simulate(x[:, :1], v[:, :1], q[:, :1], steps=11), "2 particles.*given 2, 1, 11"),
+        (lambda: simulate(x[:0], v[:0], q[:0], steps=11), "at least 1 system.*given 0, 5, 11"),
+        (lambda: simulate(x, v, q, steps=0), "steps >= 1.*given 2, 5, 0, 100 and 0.001"),
+        (
+            lambda: simulate(x, v, q, steps=11, sample_every=0),
+            "sample_every >= 1.* 11, 0 and 0.001",
+        ),
+        (lambda: simulate(x, v, q, steps=11, dt=0.0), "dt > 0.*100 and 0.0"),
+        (lambda: simulate(x, v, q, steps=11, dt=NAN), "dt > 0.*100 and nan"),
+        (
+            lambda: simulate(not_finite, v, q, steps=11),
+            "wanted finite positions.*given NaN or infinity",
+        ),
+        (lambda: simulate(x, v / 0, q, steps=11), "wanted finite positions.*given NaN or infinity"),
+        (
+            lambda: simulate(x, v, q * NAN, steps=11),
+            "wanted finite positions.*given NaN or infinity",
+        ),
         (lambda: nbody_set("validation", 2), "wanted a part out of .*given 'validation'"),
         (lambda: nbody_set("test", 0), "wanted 1 to 2000 systems of test, given 0"),
         (lambda: nbody_set("test", 2001), "wanted 1 to 2000 systems of test, given 2001"),

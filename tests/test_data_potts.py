@@ -216,11 +216,11 @@ def test_no_two_families_are_alike():
 
 
 def test_the_seed_decides_the_families():
-    one, again, two = (potts_families(3, SMALL, 6, 3, seed=s) for s in (1, 1, 2))
+    one, again, two = (potts_families(3, SMALL, 6, sweeps=3, seed=s) for s in (1, 1, 2))
     assert torch.equal(one.sequences, again.sequences)
     assert not torch.equal(one.sequences, two.sequences)
     assert not torch.equal(one.contacts, two.contacts)
-    parts = [potts_families(3, SMALL, 6, 3, seed=[1, part]).sequences for part in (0, 1)]
+    parts = [potts_families(3, SMALL, 6, sweeps=3, seed=[1, part]).sequences for part in (0, 1)]
     assert not torch.equal(*parts)
 
 

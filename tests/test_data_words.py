@@ -67,10 +67,10 @@ def test_different_numbers_have_different_words_all_of_them_in_the_vocabulary():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: english(-1), ValueError, "number must be at least 1, got -1"),
-        (lambda: german(1.5), TypeError, "number must be an int, got 1.5"),
+        (lambda: english(-1), ValueError, "number to be at least 1, given -1"),
+        (lambda: german(1.5), TypeError, "number to be an int, given 1.5"),
         (lambda: german(1_000_000), ValueError, "up to 999999, given 1000000"),
-        (lambda: vocabulary("latin"), ValueError, "english, german, got 'latin'"),
+        (lambda: vocabulary("latin"), ValueError, "english, german, given 'latin'"),
     ],
 )
 def test_what_has_no_words_is_refused(call, error, message):

@@ -115,7 +115,7 @@ def test_rows_as_alike_as_the_threshold_are_not_near(columns):
 @pytest.mark.parametrize("pseudocount", [0.0, 0.5])
 def test_frequencies_equal_a_slow_loop(pseudocount):
     alignment, weights = draw(), torch.rand(12).double()
-    single, pair = frequencies(alignment, 3, weights, pseudocount)
+    single, pair = frequencies(alignment, 3, weights, pseudocount=pseudocount)
     total, kept = weights.sum().item(), 1 - pseudocount
     for i, j in itertools.product(range(4), repeat=2):
         for a, b in itertools.product(range(3), repeat=2):
@@ -308,7 +308,15 @@ def point():
 def evaluate(point, l2: tuple):
     alignment, weights, h, J = point
     x = one_hot(alignment, 3)
-    return pseudo_likelihood_loss(h.flatten(), J.reshape(12, 12), x, weights, 3, *l2)
+    return pseudo_likelihood_loss(
+        h.flatten(),
+        J.reshape(12, 12),
+        x,
+        weights=weights,
+        states=3,
+        field_l2=l2[0],
+        coupling_l2=l2[1],
+    )
 
 
 @pytest.mark.shapes
@@ -444,7 +452,7 @@ VALID = torch.tensor([[1, 0, 1, 1], [0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]]).b
     ],
 )
 def test_pairs_are_ranked_by_score(k, separation, valid, wanted):
-    assert top_pairs(SCORES, k, separation, valid).tolist() == wanted
+    assert top_pairs(SCORES, k, separation, valid=valid).tolist() == wanted
 
 
 @pytest.mark.parametrize(
@@ -461,7 +469,7 @@ def test_pairs_are_ranked_by_score(k, separation, valid, wanted):
     ],
 )
 def test_precision_is_the_share_of_contacts_among_the_first(k, separation, valid, wanted):
-    found = precision_at(SCORES, CONTACTS, k, separation, valid)
+    found = precision_at(SCORES, CONTACTS, k, min_separation=separation, valid=valid)
     assert found.item() == pytest.approx(wanted)
 
 
@@ -485,12 +493,12 @@ def test_maps_are_judged_together_as_one_by_one():
     contacts = contacts | contacts.mT
     valid = torch.rand(5, 1, 8, 8) < 0.8
     valid = valid & valid.mT
-    found = precision_at(scores, contacts, 6, 2, valid)
+    found = precision_at(scores, contacts, 6, min_separation=2, valid=valid)
     assert found.shape == (5, 2)
     for f, m in itertools.product(range(5), range(2)):
-        one = precision_at(scores[f, m], contacts[f, 0], 6, 2, valid[f, 0])
+        one = precision_at(scores[f, m], contacts[f, 0], 6, min_separation=2, valid=valid[f, 0])
         assert found[f, m] == one
-        pairs = top_pairs(scores[f, m], 6, 2, valid[f, 0])
+        pairs = top_pairs(scores[f, m], 6, 2, valid=valid[f, 0])
         assert one.item() == pytest.approx(contacts[f, 0][tuple(pairs.T)].sum().item() / 6)
 
 
@@ -547,14 +555,14 @@ GOOD = draw()
 @pytest.mark.parametrize(
     ("alignment", "states", "error", "message"),
     [
-        (GOOD[0], 3, ValueError, r"alignment must have shape \(rows, columns\), got \(4,\)"),
-        (GOOD[:0], 3, ValueError, r"alignment must have shape .*, got \(0, 4\)"),
-        (GOOD[:, :1], 3, ValueError, "wanted at least 2 states and 2 columns, got 3 and 1"),
-        (GOOD, 1, ValueError, "wanted at least 2 states and 2 columns, got 1 and 4"),
-        (GOOD, 2, ValueError, r"alignment must lie in \[0, 1\], got 0 to 2"),
-        (GOOD - 1, 3, ValueError, r"alignment must lie in \[0, 2\], got -1 to 1"),
-        (GOOD.float(), 3, TypeError, "alignment must hold integers, got torch.float32"),
-        (GOOD, 3.0, TypeError, "states must be an int, got 3.0"),
+        (GOOD[0], 3, ValueError, r"alignment to have shape \(rows, columns\), given \(4,\)"),
+        (GOOD[:0], 3, ValueError, r"alignment to have shape .*, given \(0, 4\)"),
+        (GOOD[:, :1], 3, ValueError, "wanted at least 2 states and 2 columns, given 3 and 1"),
+        (GOOD, 1, ValueError, "wanted at least 2 states and 2 columns, given 1 and 4"),
+        (GOOD, 2, ValueError, r"alignment to lie in \[0, 1\], given 0 to 2"),
+        (GOOD - 1, 3, ValueError, r"alignment to lie in \[0, 2\], given -1 to 1"),
+        (GOOD.float(), 3, TypeError, "alignment to hold integers, given torch.float32"),
+        (GOOD, 3.0, TypeError, "states to be an int, given 3.0"),
     ],
 )
 def test_what_is_no_alignment_is_refused(method, alignment, states, error, message):
@@ -565,27 +573,30 @@ def test_what_is_no_alignment_is_refused(method, alignment, states, error, messa
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sequence_weights(GOOD, 3, 1.0), r"identity must lie in \[0, 1\), got 1.0"),
-        (lambda: sequence_weights(GOOD, 3, -0.1), r"identity must lie in \[0, 1\), got -0.1"),
-        (lambda: mean_field(GOOD, 3, pseudocount=0.0), r"must lie in \(0, 1\], got 0.0"),
-        (lambda: mean_field(GOOD, 3, pseudocount=NAN), r"must lie in \(0, 1\], got nan"),
-        (lambda: mean_field(GOOD, 3, gap=3), r"gap must lie in \[0, 2\], got 3"),
-        (lambda: mutual_information(GOOD, 3, pseudocount=1.5), r"in \[0, 1\], got 1.5"),
-        (lambda: frequencies(GOOD, 3, torch.ones(5)), r"weights must have shape \(12\)"),
-        (lambda: fit_pseudo_likelihood(GOOD, 3, field_l2=0.0), "field_l2 must be positive, got 0"),
-        (lambda: pseudo_likelihood(GOOD, 3, coupling_l2=-1), "coupling_l2 must be positive"),
-        (lambda: pseudo_likelihood(GOOD, 3, tolerance=0.0), "tolerance must be positive, got 0"),
-        (lambda: pseudo_likelihood(GOOD, 3, gap=-1), r"gap must lie in \[0, 2\], got -1"),
-        (lambda: apc(torch.rand(4)), r"scores must have shape \(.., columns.*got \(4,\)"),
-        (lambda: apc(torch.rand(4, 5)), r"got \(4, 5\)"),
-        (lambda: apc(torch.rand(3, 1, 1)), r"at least 2 columns, got \(3, 1, 1\)"),
-        (lambda: precision_at(SCORES, CONTACTS, 0), "k must be at least 1, got 0"),
-        (lambda: top_pairs(SCORES, 2, 0), "min_separation must be at least 1, got 0"),
-        (lambda: top_pairs(SCORES / 0, 2), "scores must be finite, got 16"),
-        (lambda: precision_at(SCORES, CONTACTS[:3], 2), r"contacts must have .*\(3, 4\)"),
-        (lambda: precision_at(SCORES, CONTACTS, 2, 1, VALID[:, :3]), r"valid must .*\(4, 3\)"),
-        (lambda: top_pairs(torch.rand(4, 5), 2), r"scores must have .*\(4, 5\)"),
-        (lambda: top_pairs(torch.rand(2, 4, 4), 2), r"scores must have .*\(2, 4, 4\)"),
+        (lambda: sequence_weights(GOOD, 3, 1.0), r"identity to lie in \[0, 1\), given 1.0"),
+        (lambda: sequence_weights(GOOD, 3, -0.1), r"identity to lie in \[0, 1\), given -0.1"),
+        (lambda: mean_field(GOOD, 3, pseudocount=0.0), r"to lie in \(0, 1\], given 0.0"),
+        (lambda: mean_field(GOOD, 3, pseudocount=NAN), r"to lie in \(0, 1\], given nan"),
+        (lambda: mean_field(GOOD, 3, gap=3), r"gap to lie in \[0, 2\], given 3"),
+        (lambda: mutual_information(GOOD, 3, pseudocount=1.5), r"in \[0, 1\], given 1.5"),
+        (lambda: frequencies(GOOD, 3, torch.ones(5)), r"weights to have shape \(12\)"),
+        (lambda: fit_pseudo_likelihood(GOOD, 3, field_l2=0.0), "field_l2 to be positive, given 0"),
+        (lambda: pseudo_likelihood(GOOD, 3, coupling_l2=-1), "coupling_l2 to be positive"),
+        (lambda: pseudo_likelihood(GOOD, 3, tolerance=0.0), "tolerance to be positive, given 0"),
+        (lambda: pseudo_likelihood(GOOD, 3, gap=-1), r"gap to lie in \[0, 2\], given -1"),
+        (lambda: apc(torch.rand(4)), r"scores to have shape \(.., columns.*given \(4,\)"),
+        (lambda: apc(torch.rand(4, 5)), r"given \(4, 5\)"),
+        (lambda: apc(torch.rand(3, 1, 1)), r"at least 2 columns, given \(3, 1, 1\)"),
+        (lambda: precision_at(SCORES, CONTACTS, 0), "k to be at least 1, given 0"),
+        (lambda: top_pairs(SCORES, 2, 0), "min_separation to be at least 1, given 0"),
+        (lambda: top_pairs(SCORES / 0, 2), "scores to be finite, given 16"),
+        (lambda: precision_at(SCORES, CONTACTS[:3], 2), r"contacts to have .*\(3, 4\)"),
+        (
+            lambda: precision_at(SCORES, CONTACTS, 2, min_separation=1, valid=VALID[:, :3]),
+            r"valid to .*\(4, 3\)",
+        ),
+        (lambda: top_pairs(torch.rand(4, 5), 2), r"scores to have .*\(4, 5\)"),
+        (lambda: top_pairs(torch.rand(2, 4, 4), 2), r"scores to have .*\(2, 4, 4\)"),
     ],
 )
 def test_wrong_settings_are_refused(call, message):

@@ -13,12 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_egnn import (
+from plain_egnn import (
     EDGES,
     HIDDEN,
     VARIANTS,
     Case,
     case_of,
+    in_order,
     largest,
     law_error,
     layer_of,
@@ -42,7 +43,7 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 def test_the_layer_equals_the_papers_double_loop(variant):
     layer = layer_of(variant)
     case = case_of(layer, HIDDEN)
-    found = outputs_and_gradients(layer, layer, case)
+    found = outputs_and_gradients(in_order(layer), layer, case)
     wanted = outputs_and_gradients(lambda *c: slow_egcl(layer, *c), layer, case)
     assert largest(found, wanted) < 1e-12
 
@@ -69,7 +70,9 @@ def test_the_gradients_equal_finite_differences(variant):
     layer = order_one(EGCL(2, **VARIANTS[variant]))
     case = case_of(layer, 2, n=2, edges=EDGES[:, :4], nodes=4)
     inputs = [t.requires_grad_() for t in case if t is not None and t.is_floating_point()]
-    assert torch.autograd.gradcheck(lambda *_: layer(*case), (*inputs, *layer.parameters()))
+    assert torch.autograd.gradcheck(
+        lambda *_: in_order(layer)(*case), (*inputs, *layer.parameters())
+    )
 
 
 # ---- the law ----
@@ -82,7 +85,7 @@ def test_the_gradients_equal_finite_differences(variant):
 def test_the_layer_commutes_with_rotations_reflections_and_shifts(variant, n, mirrored):
     layer = layer_of(variant)
     Q, g = rotation(n, seed=n, mirrored=mirrored), 3 * normal(n, seed=8)
-    assert law_error(layer, case_of(layer, HIDDEN, n), Q, g) < 1e-10
+    assert law_error(in_order(layer), case_of(layer, HIDDEN, n), Q, g) < 1e-10
 
 
 @every_variant
@@ -90,15 +93,15 @@ def test_in_float32_the_law_holds_to_rounding(variant):
     layer = layer_of(variant).float()
     case = case_of(layer, HIDDEN).to(torch.float32)
     Q, g = rotation(3, mirrored=True).float(), normal(3, seed=8).float()
-    assert law_error(layer, case, Q, g) < 1e-4
-    assert law_error(layer, case, torch.eye(3), torch.full((3,), 1000.0)) < 1e-2
+    assert law_error(in_order(layer), case, Q, g) < 1e-4
+    assert law_error(in_order(layer), case, torch.eye(3), torch.full((3,), 1000.0)) < 1e-2
 
 
 @every_variant
 def test_a_shift_by_a_thousand_is_only_a_shift(variant):
     layer = layer_of(variant)
     far = torch.full((3,), 1000.0).double()
-    assert law_error(layer, case_of(layer, HIDDEN), torch.eye(3).double(), far) < 1e-9
+    assert law_error(in_order(layer), case_of(layer, HIDDEN), torch.eye(3).double(), far) < 1e-9
 
 
 @every_variant
@@ -108,7 +111,7 @@ def test_the_gradient_by_positions_turns_with_them(variant):
 
     def gradient(x, v, turn):
         x = x.requires_grad_()
-        h_out, x_out = layer(case.h, x, case.edges, case.edge_attr, v)[:2]
+        h_out, x_out = in_order(layer)(case.h, x, case.edges, case.edge_attr, v)[:2]
         seen = (h_out * normal(*h_out.shape)).sum() + (x_out * (normal(*x_out.shape) @ turn)).sum()
         return torch.autograd.grad(seen, x)[0]
 
@@ -130,7 +133,9 @@ def test_renumbered_nodes_and_edges_give_renumbered_outputs(variant):
         None if case.edge_attr is None else case.edge_attr[edge],
         None if case.v is None else case.v[node],
     )
-    assert largest(layer(*renumbered), [out[node] for out in layer(*case)]) < 1e-12
+    assert (
+        largest(in_order(layer)(*renumbered), [out[node] for out in in_order(layer)(*case)]) < 1e-12
+    )
 
 
 @pytest.mark.shapes
@@ -150,7 +155,7 @@ def test_the_law_holds_at_any_size(variant, n, nodes, edges, seed, mirrored: boo
     if layer.normalize:
         edges = edges[:, edges[0] != edges[1]]
     case = case_of(layer, HIDDEN, n, edges, nodes, seed)
-    assert law_error(layer, case, rotation(n, seed, mirrored=mirrored), normal(n)) < 1e-10
+    assert law_error(in_order(layer), case, rotation(n, seed, mirrored=mirrored), normal(n)) < 1e-10
 
 
 # ---- broken twins: each must fail the law that the layer passes ----
@@ -167,22 +172,22 @@ class PerAxis(EGCL):
 class SeesPosition(EGCL):
     """An absolute coordinate leaks into the features."""
 
-    def forward(self, h, x, *rest):
-        return super().forward(h + x[:, :1], x, *rest)
+    def forward(self, h, x, *rest, **more):
+        return super().forward(h + x[:, :1], x, *rest, **more)
 
 
 class SeesNorm(EGCL):
     """|x|^2 leaks into the features: fine under rotations, not under shifts."""
 
-    def forward(self, h, x, *rest):
-        return super().forward(h + x.square().sum(-1, keepdim=True), x, *rest)
+    def forward(self, h, x, *rest, **more):
+        return super().forward(h + x.square().sum(-1, keepdim=True), x, *rest, **more)
 
 
 class Clips(EGCL):
     """Each component of a displacement is clipped, as in the authors' files, and reached."""
 
-    def forward(self, h, x, *rest):
-        features, moved, *velocities = super().forward(h, x, *rest)
+    def forward(self, h, x, *rest, **more):
+        features, moved, *velocities = super().forward(h, x, *rest, **more)
         return features, x + (moved - x).clamp(-0.2, 0.2), *velocities
 
 
@@ -190,10 +195,10 @@ class Clips(EGCL):
 @pytest.mark.parametrize("twin", [PerAxis, SeesPosition, SeesNorm, Clips])
 def test_the_law_notices_a_broken_layer(twin, variant):
     layer = layer_of(variant, twin)
-    assert law_error(layer, case_of(layer, HIDDEN), rotation(3), normal(3, seed=8)) > 1e-2
+    assert law_error(in_order(layer), case_of(layer, HIDDEN), rotation(3), normal(3, seed=8)) > 1e-2
 
 
 def test_the_law_notices_a_shift_applied_to_velocities():
     layer = layer_of("velocity")
     case, Q, g = case_of(layer, HIDDEN), rotation(3), normal(3, seed=8)
-    assert law_error(layer, case, Q, g, shift_of_v=1.0) > 1e-2
+    assert law_error(in_order(layer), case, Q, g, shift_of_v=1.0) > 1e-2

@@ -14,7 +14,7 @@ import math
 
 import pytest
 import torch
-from slow_egnn import largest, normal, order_one, rotation
+from plain_egnn import largest, normal, order_one, rotation
 from torch import Tensor
 
 from archbook.egnn.autoencoder import (
@@ -343,47 +343,47 @@ def test_an_egnn_on_noise_learns_the_four_cycle_beyond_what_one_score_can():
 
 ones = torch.ones
 adjacency, mask, noise = padded()
-egnn, gnn = (GraphAutoencoder(kind, 4, 1, K) for kind in ("egnn", "gnn"))
+egnn, gnn = (GraphAutoencoder(kind, 4, 1, embedding=K) for kind in ("egnn", "gnn"))
 one_way = torch.tensor([[[0, 1], [0, 0]]]).bool()
 refusals = [
-    (lambda: GraphAutoencoder("gcn"), ValueError, "encoder must be one of 'egnn', .*got 'gcn'"),
-    (lambda: GraphAutoencoder("egnn", hidden=0), ValueError, "hidden must be at least 1, got 0"),
-    (lambda: GraphAutoencoder("gnn", layers=0), ValueError, "layers must be at least 1, got 0"),
-    (lambda: GraphAutoencoder("gnn", embedding=0), ValueError, "embedding must be at least 1"),
-    (lambda: GraphAutoencoder("egnn", embedding=2.0), TypeError, "embedding must be an int"),
-    (lambda: egnn(adjacency[0]), ValueError, r"\(batch, nodes, nodes\), got \(7, 7\)"),
-    (lambda: egnn(adjacency[:, :5]), ValueError, r"must be square, got \(4, 5, 7\)"),
+    (lambda: GraphAutoencoder("gcn"), ValueError, "encoder to be one of 'egnn', .*given 'gcn'"),
+    (lambda: GraphAutoencoder("egnn", hidden=0), ValueError, "hidden to be at least 1, given 0"),
+    (lambda: GraphAutoencoder("gnn", layers=0), ValueError, "layers to be at least 1, given 0"),
+    (lambda: GraphAutoencoder("gnn", embedding=0), ValueError, "embedding to be at least 1"),
+    (lambda: GraphAutoencoder("egnn", embedding=2.0), TypeError, "embedding to be an int"),
+    (lambda: egnn(adjacency[0]), ValueError, r"\(batch, nodes, nodes\), given \(7, 7\)"),
+    (lambda: egnn(adjacency[:, :5]), ValueError, r"to be square, given \(4, 5, 7\)"),
     (lambda: egnn(adjacency[:0]), ValueError, "no axis may be empty"),
-    (lambda: egnn(adjacency.float()), TypeError, "adjacency must be torch.bool, got .*float32"),
-    (lambda: egnn([[True]]), TypeError, "adjacency must be a tensor, got list"),
-    (lambda: egnn(one_way), ValueError, "adjacency must be symmetric, got 2"),
-    (lambda: gnn(ones(1, 2, 2).bool()), ValueError, "must hold no self loops, got 2"),
-    (lambda: egnn(adjacency, mask[:, :5]), ValueError, r"mask .*\(4, 7\), got \(4, 5\)"),
-    (lambda: egnn(adjacency, mask.float()), TypeError, "mask must be torch.bool"),
-    (lambda: egnn(adjacency, mask, noise), TypeError, "noise must be torch.float32 .*float64"),
+    (lambda: egnn(adjacency.float()), TypeError, "adjacency to be torch.bool, given .*float32"),
+    (lambda: egnn([[True]]), TypeError, "adjacency to be a tensor, given list"),
+    (lambda: egnn(one_way), ValueError, "adjacency to be symmetric, given 2"),
+    (lambda: gnn(ones(1, 2, 2).bool()), ValueError, "to hold no self loops, given 2"),
+    (lambda: egnn(adjacency, mask[:, :5]), ValueError, r"mask .*\(4, 7\), given \(4, 5\)"),
+    (lambda: egnn(adjacency, mask.float()), TypeError, "mask to be torch.bool"),
+    (lambda: egnn(adjacency, mask, noise), TypeError, "noise to be torch.float32 .*float64"),
     (
         lambda: egnn(adjacency, mask, noise.float()[..., :2]),
         ValueError,
-        r"noise .*\(4, 7, 3\), got \(4, 7, 2\)",
+        r"noise .*\(4, 7, 3\), given \(4, 7, 2\)",
     ),
-    (lambda: egnn(adjacency, None, noise.float() / 0), ValueError, "noise must be finite"),
-    (lambda: egnn(adjacency, None, noise.to("meta").float()), ValueError, "noise must be on cpu"),
+    (lambda: egnn(adjacency, None, noise.float() / 0), ValueError, "noise to be finite"),
+    (lambda: egnn(adjacency, None, noise.to("meta").float()), ValueError, "noise to be on cpu"),
     (lambda: gnn(adjacency, mask, noise), ValueError, "noise is not for the encoder 'gnn'"),
     (
         lambda: reconstruction_loss(ones(4, 6, 6), adjacency),
         ValueError,
-        r"the shape of logits, \(4, 6, 6\), got \(4, 7, 7\)",
+        r"the shape of logits, \(4, 6, 6\), given \(4, 7, 7\)",
     ),
-    (lambda: reconstruction_loss(ones(7, 7), adjacency), ValueError, r"logits .* got \(7, 7\)"),
+    (lambda: reconstruction_loss(ones(7, 7), adjacency), ValueError, r"logits .* given \(7, 7\)"),
     (
         lambda: reconstruction_loss(ones(4, 7, 7), adjacency.float()),
         TypeError,
-        "adjacency must be torch.bool",
+        "adjacency to be torch.bool",
     ),
     (
         lambda: reconstruction_scores(ones(4, 7, 7), adjacency, mask[:3]),
         ValueError,
-        r"mask .*\(4, 7\), got \(3, 7\)",
+        r"mask .*\(4, 7\), given \(3, 7\)",
     ),
 ]
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_egnn import normal
+from plain_egnn import normal
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -171,17 +171,17 @@ def test_no_tensor_holds_all_distances(build, monkeypatch):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: complete_edges([]), ValueError, "sizes must name at least one graph, got none"),
-        (lambda: complete_edges([3, 0]), ValueError, "sizes must be at least 1, got 0"),
-        (lambda: complete_edges([-2]), ValueError, "sizes must be at least 1, got -2"),
-        (lambda: complete_edges([2.5]), TypeError, "sizes must be an int, got 2.5"),
-        (lambda: radius_edges(normal(4, 3), 0.0), ValueError, "radius must be positive.*got 0.0"),
-        (lambda: radius_edges(normal(4, 3), -1.0), ValueError, "positive and finite, got -1.0"),
-        (lambda: radius_edges(normal(4, 3), NAN), ValueError, "positive and finite, got nan"),
-        (lambda: radius_edges(normal(4, 3), 1 / 1e-309), ValueError, "and finite, got inf"),
-        (lambda: nearest_edges(normal(4, 3), 0), ValueError, "k must be at least 1, got 0"),
-        (lambda: nearest_edges(normal(4, 3), 1.5), TypeError, "k must be an int, got 1.5"),
-        (lambda: nearest_edges(normal(4, 3), 4), ValueError, "k must be less than .* 4, got 4"),
+        (lambda: complete_edges([]), ValueError, "sizes to name at least one graph, given none"),
+        (lambda: complete_edges([3, 0]), ValueError, "sizes to be at least 1, given 0"),
+        (lambda: complete_edges([-2]), ValueError, "sizes to be at least 1, given -2"),
+        (lambda: complete_edges([2.5]), TypeError, "sizes to be an int, given 2.5"),
+        (lambda: radius_edges(normal(4, 3), 0.0), ValueError, "radius to be positive.*given 0.0"),
+        (lambda: radius_edges(normal(4, 3), -1.0), ValueError, "positive and finite, given -1.0"),
+        (lambda: radius_edges(normal(4, 3), NAN), ValueError, "positive and finite, given nan"),
+        (lambda: radius_edges(normal(4, 3), 1 / 1e-309), ValueError, "and finite, given inf"),
+        (lambda: nearest_edges(normal(4, 3), 0), ValueError, "k to be at least 1, given 0"),
+        (lambda: nearest_edges(normal(4, 3), 1.5), TypeError, "k to be an int, given 1.5"),
+        (lambda: nearest_edges(normal(4, 3), 4), ValueError, "k to be less than .* 4, given 4"),
     ],
 )
 def test_no_edges_come_from(call, error, message):
@@ -193,13 +193,13 @@ def test_no_edges_come_from(call, error, message):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        ([[1.0]], TypeError, "x must be a tensor, got list"),
-        (normal(4), ValueError, r"x must have shape \(nodes, n\), got \(4,\)"),
-        (normal(2, 4, 3), ValueError, r"x must have shape \(nodes, n\), got \(2, 4, 3\)"),
-        (normal(0, 3), ValueError, r"got \(0, 3\) \(no axis may be empty\)"),
-        (normal(4, 0), ValueError, r"got \(4, 0\) \(no axis may be empty\)"),
-        (torch.ones(4, 3).long(), TypeError, "x must be floating, got torch.int64"),
-        (normal(4, 3) * NAN, ValueError, "x must be finite, got 12 NaN"),
+        ([[1.0]], TypeError, "x to be a tensor, given list"),
+        (normal(4), ValueError, r"x to have shape \(nodes, n\), given \(4,\)"),
+        (normal(2, 4, 3), ValueError, r"x to have shape \(nodes, n\), given \(2, 4, 3\)"),
+        (normal(0, 3), ValueError, r"given \(0, 3\) \(no axis may be empty\)"),
+        (normal(4, 0), ValueError, r"given \(4, 0\) \(no axis may be empty\)"),
+        (torch.ones(4, 3).long(), TypeError, "x to be floating, given torch.int64"),
+        (normal(4, 3) * NAN, ValueError, "x to be finite, given 12 NaN"),
     ],
 )
 def test_no_edges_come_from_positions_like(build, x, error, message):

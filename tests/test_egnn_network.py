@@ -14,11 +14,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_egnn import (
+from plain_egnn import (
     EDGES,
     VARIANTS,
     Case,
     case_of,
+    in_order,
     largest,
     law_error,
     normal,
@@ -35,14 +36,14 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def network_of(variant: str, layers: int = 3, out_features: int | None = 2, seed: int = 0) -> EGNN:
-    return order_one(EGNN(4, 3, layers, out_features, **VARIANTS[variant]), seed)
+    return order_one(EGNN(4, 3, layers, out_features=out_features, **VARIANTS[variant]), seed)
 
 
 def inputs_of(net: EGNN, n: int = 3, edges: Tensor = EDGES, nodes: int = 7, seed: int = 0) -> Case:
     return case_of(net.layers[0], net.in_features, n, edges, nodes, seed)
 
 
-def slow_egnn(net: EGNN, h, x, edges, edge_attr, v) -> tuple[Tensor, ...]:
+def plain_egnn(net: EGNN, h, x, edges, edge_attr, v) -> tuple[Tensor, ...]:
     """The layers one after another; each gets the v of the input."""
     h, v_0 = net.embed(h), v
     for layer in net.layers:
@@ -51,7 +52,7 @@ def slow_egnn(net: EGNN, h, x, edges, edge_attr, v) -> tuple[Tensor, ...]:
 
 
 def regressor() -> EGNNRegressor:
-    return order_one(EGNNRegressor(4, 3, 2, 2))
+    return order_one(EGNNRegressor(4, 3, 2, out_features=2))
 
 
 def molecules(seed: int = 0) -> tuple[Tensor, ...]:
@@ -69,17 +70,17 @@ def molecules(seed: int = 0) -> tuple[Tensor, ...]:
 def test_the_network_is_its_layers_one_after_another(variant, out_features):
     net = network_of(variant, 2, out_features)
     case = inputs_of(net)
-    found = outputs_and_gradients(net, net, case)
-    wanted = outputs_and_gradients(lambda *c: slow_egnn(net, *c), net, case)
+    found = outputs_and_gradients(in_order(net), net, case)
+    wanted = outputs_and_gradients(lambda *c: plain_egnn(net, *c), net, case)
     assert largest(found, wanted) < 1e-12
 
 
 @pytest.mark.shapes
 def test_the_regressor_sums_its_atoms():
     net, (h, x, edges, graph) = regressor(), molecules()
-    atoms = net.node(slow_egnn(net.body, h, x, edges, None, None)[0])
+    atoms = net.node(plain_egnn(net.body, h, x, edges, None, None)[0])
     wanted = torch.stack([net.graph(sum(atoms[graph == g])) for g in range(3)])
-    assert largest([net(h, x, edges, graph, 3)], [wanted]) < 1e-12
+    assert largest([net(h, x, edges, graph=graph, graphs=3)], [wanted]) < 1e-12
 
 
 def test_a_graph_without_nodes_sums_to_zero_and_the_order_of_graphs_is_free():
@@ -108,14 +109,14 @@ def test_the_network_commutes_with_motions_of_any_space(
 ):
     net = network_of(variant, layers, seed=seed)
     case = inputs_of(net, n, complete_edges([nodes]), nodes, seed)
-    assert law_error(net, case, rotation(n, seed, mirrored=mirrored), normal(n)) < 1e-10
+    assert law_error(in_order(net), case, rotation(n, seed, mirrored=mirrored), normal(n)) < 1e-10
 
 
 def test_the_law_notices_a_layer_that_adds_a_constant_vector():
     net = network_of("plain")
 
     def drifting(h, x, *rest):
-        features, positions = net(h, x, *rest)
+        features, positions = in_order(net)(h, x, *rest)
         return features, positions + torch.tensor([0.1, 0.0, 0.0])
 
     assert law_error(drifting, inputs_of(net), rotation(3), normal(3)) > 1e-2
@@ -124,23 +125,28 @@ def test_the_law_notices_a_layer_that_adds_a_constant_vector():
 def test_the_regressor_does_not_change_under_motions():
     net, (h, x, edges, graph) = regressor(), molecules()
     moved = x @ rotation(3, mirrored=True).T + 3 * normal(3)
-    assert largest([net(h, moved, edges, graph, 3)], [net(h, x, edges, graph, 3)]) < 1e-10
+    assert (
+        largest(
+            [net(h, moved, edges, graph=graph, graphs=3)], [net(h, x, edges, graph=graph, graphs=3)]
+        )
+        < 1e-10
+    )
 
 
 def test_the_regressor_sees_the_shape_of_a_molecule():
     net, (h, x, edges, graph) = regressor(), molecules()
-    change = net(h, 1.5 * x, edges, graph, 3) - net(h, x, edges, graph, 3)
+    change = net(h, 1.5 * x, edges, graph=graph, graphs=3) - net(h, x, edges, graph=graph, graphs=3)
     assert change[[0, 2]].abs().min() > 1e-3
     assert (change[1] == 0).all()  # one atom has no shape
 
 
 def test_molecules_of_a_batch_do_not_see_each_other():
     net, (h, x, edges, graph) = regressor(), molecules()
-    together = net(h, x, edges, graph, 3)
+    together = net(h, x, edges, graph=graph, graphs=3)
     for g, size in enumerate([3, 1, 4]):
         real = graph == g
         zeros = torch.zeros(size, dtype=torch.int64)
-        alone = net(h[real], x[real], complete_edges([size]), zeros, 1)
+        alone = net(h[real], x[real], complete_edges([size]), graph=zeros, graphs=1)
         torch.testing.assert_close(together[g : g + 1], alone)
 
 
@@ -153,12 +159,12 @@ def test_a_padded_batch_equals_its_graphs_one_by_one(variant):
     v = v if net.layers[0].phi_v is not None else None
     edge_attr = normal(2, 4, 4, k, seed=2) if k else None
     mask = torch.arange(4) < torch.tensor(sizes)[:, None]
-    found = net(h, x, None, edge_attr, v, mask)
+    found = net(h, x, edge_attr=edge_attr, v=v, mask=mask)
     for b, size in enumerate(sizes):
         edges = complete_edges([size])
         attr = None if edge_attr is None else edge_attr[b][edges[1], edges[0]]
         speed = None if v is None else v[b, :size]
-        alone = net(h[b, :size], x[b, :size], edges, attr, speed)
+        alone = net(h[b, :size], x[b, :size], edges, edge_attr=attr, v=speed)
         assert largest([out[b, :size] for out in found], alone) < 1e-12
         assert all((out[b, size:] == 0).all() for out in found)
 
@@ -174,7 +180,7 @@ def test_with_no_push_and_a_gate_of_one_every_layer_adds_the_initial_velocity(la
         layer.phi_v[-1].weight.data.zero_()
         layer.phi_v[-1].bias.data.fill_(1)
     case = inputs_of(net)
-    _, x, v = net(*case)
+    _, x, v = in_order(net)(*case)
     torch.testing.assert_close(x, case.x + layers * case.v)
     torch.testing.assert_close(v, case.v)
 
@@ -200,7 +206,7 @@ def test_the_qm9_model_has_745224_weights():
 @pytest.mark.parametrize("variant", ["plain", "velocity", "all"])
 def test_where_positions_are_read_only_the_last_phi_h_has_no_gradient(variant):
     net = network_of(variant, out_features=None)
-    net(*inputs_of(net))[1].square().sum().backward()
+    in_order(net)(*inputs_of(net))[1].square().sum().backward()
     dead = {name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()}
     last = {name for name, _ in net.named_parameters() if name.startswith("layers.2.phi_h")}
     gate = {name for name, _ in net.named_parameters() if name.startswith("layers.2.phi_inf")}
@@ -210,13 +216,13 @@ def test_where_positions_are_read_only_the_last_phi_h_has_no_gradient(variant):
 @every_variant
 def test_where_all_outputs_are_read_every_weight_has_a_gradient(variant):
     net = network_of(variant)
-    sum(out.square().sum() for out in net(*inputs_of(net))).backward()
+    sum(out.square().sum() for out in in_order(net)(*inputs_of(net))).backward()
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
 
 
 def test_every_weight_of_the_regressor_has_a_gradient():
     net = regressor()
-    net(*molecules(), 3).square().sum().backward()
+    net(*molecules()[:3], graph=molecules()[3], graphs=3).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in net.parameters())
 
 
@@ -252,7 +258,7 @@ def test_a_handful_of_molecules_gets_its_labels():
     net, labels = EGNNRegressor(4, 16, 2), torch.tensor([[1.0], [-1.0], [2.0]])
 
     def loss_of() -> Tensor:
-        return (net(h, x, edges, graph, 3) - labels).square().mean()
+        return (net(h, x, edges, graph=graph, graphs=3) - labels).square().mean()
 
     assert loss_of() > 0.5
     assert fitted_loss(net, loss_of) < 1e-3

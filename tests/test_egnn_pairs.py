@@ -13,12 +13,13 @@ What turns red when the code is broken (each was tried on a copy):
 
 import pytest
 import torch
-from slow_egnn import (
+from plain_egnn import (
     EDGES,
     HIDDEN,
     VARIANTS,
     Case,
     case_of,
+    in_order,
     largest,
     layer_of,
     normal,
@@ -68,9 +69,9 @@ def test_a_dense_batch_equals_the_edge_list_of_all_pairs(variant):
 
     def listed(h, x, edges, edge_attr, v):
         case = as_edge_list(Case(h, x, edges, edge_attr, v), [5, 5, 5])
-        return tuple(out.unflatten(0, (3, 5)) for out in layer(*case))
+        return tuple(out.unflatten(0, (3, 5)) for out in in_order(layer)(*case))
 
-    found = outputs_and_gradients(layer, layer, case)
+    found = outputs_and_gradients(in_order(layer), layer, case)
     assert largest(found, outputs_and_gradients(listed, layer, case)) < 1e-12
 
 
@@ -83,13 +84,13 @@ def test_padding_changes_no_real_node_and_comes_out_as_zero(variant, junk):
     mask = torch.arange(5) < torch.tensor(sizes)[:, None]
     x = case.x.masked_fill(~mask[..., None], junk)
     padded = Case(case.h.masked_fill(~mask[..., None], min(junk, 100.0)), x, *case[2:])
-    found = outputs_and_gradients(lambda *c: layer(*c, mask=mask), layer, padded)
-    outputs = found[: len(layer(*case))]
+    found = outputs_and_gradients(lambda *c: in_order(layer)(*c, mask=mask), layer, padded)
+    outputs = found[: len(in_order(layer)(*case))]
     for b, size in enumerate(sizes):
         one = Case(*(None if t is None else t[b : b + 1, :size] for t in case))
         if one.edge_attr is not None:
             one = one._replace(edge_attr=one.edge_attr[:, :, :size])
-        assert largest([out[b : b + 1, :size] for out in outputs], layer(*one)) < 1e-12
+        assert largest([out[b : b + 1, :size] for out in outputs], in_order(layer)(*one)) < 1e-12
         assert all((out[b, size:] == 0).all() for out in outputs)
     assert all(value.isfinite().all() for value in found)
 
@@ -121,14 +122,17 @@ def test_in_a_dense_batch_no_node_is_its_own_neighbour():
     case = dense_case(layer)
     own = torch.eye(5, dtype=torch.bool)[:, :, None]
     changed = case._replace(edge_attr=case.edge_attr.masked_fill(own, 50.0))
-    assert all(torch.equal(a, b) for a, b in zip(layer(*case), layer(*changed), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(in_order(layer)(*case), in_order(layer)(*changed), strict=True)
+    )
 
 
 def test_self_loops_and_repeated_edges_count_as_any_other_edge():
     layer = layer_of("edge features")
     edges = torch.tensor([[0, 1, 1, 0], [0, 0, 0, 1]])
     case = case_of(layer, HIDDEN, edges=edges, nodes=2)
-    assert largest(layer(*case), slow_egcl(layer, *case)) < 1e-12
+    assert largest(in_order(layer)(*case), slow_egcl(layer, *case)) < 1e-12
 
 
 # ---- nodes with no neighbour, nodes in one place ----
@@ -148,7 +152,7 @@ def test_a_node_without_neighbours_keeps_its_place_and_hears_nothing():
 def test_without_any_edge_every_node_is_alone(variant):
     layer = layer_of(variant)
     case = case_of(layer, HIDDEN, edges=torch.empty(2, 0, dtype=torch.int64), nodes=3)
-    found = outputs_and_gradients(layer, layer, case)
+    found = outputs_and_gradients(in_order(layer), layer, case)
     wanted = outputs_and_gradients(lambda *c: slow_egcl(layer, *c), layer, case)
     assert largest(found, wanted) < 1e-12
 
@@ -157,10 +161,10 @@ def test_without_any_edge_every_node_is_alone(variant):
 def test_a_graph_of_one_node_is_alone_in_both_forms(variant):
     layer = layer_of(variant)
     case = dense_case(layer, batch=1, nodes=1)
-    wanted = layer(*as_edge_list(case, [1]))
-    assert largest([out[0] for out in layer(*case)], wanted) < 1e-12
+    wanted = in_order(layer)(*as_edge_list(case, [1]))
+    assert largest([out[0] for out in in_order(layer)(*case)], wanted) < 1e-12
     if layer.phi_v is None:
-        assert torch.equal(layer(*case)[1], case.x)
+        assert torch.equal(in_order(layer)(*case)[1], case.x)
 
 
 @pytest.mark.parametrize("form", ["edge list", "dense"])
@@ -169,11 +173,11 @@ def test_nodes_in_one_place_exchange_messages_but_do_not_push_each_other(variant
     layer = layer_of(variant)
     case = dense_case(layer) if form == "dense" else case_of(layer, HIDDEN)
     case = case._replace(x=torch.ones_like(case.x), v=None if case.v is None else 0 * case.v)
-    features, positions, *_ = layer(*case)
+    features, positions, *_ = in_order(layer)(*case)
     assert torch.equal(positions, case.x)
     alone = layer.phi_h(torch.cat([case.h, torch.zeros_like(case.h)], -1))
     assert (features - case.h - alone).abs().max() > 0.1
-    found = outputs_and_gradients(layer, layer, case)
+    found = outputs_and_gradients(in_order(layer), layer, case)
     assert all(value.isfinite().all() for value in found)
 
 
@@ -181,7 +185,7 @@ def test_no_messages_come_from_padding_even_where_all_is_padding():
     layer = layer_of("all")
     case = dense_case(layer, batch=2)
     mask = torch.tensor([[True] * 5, [False] * 5])
-    found = outputs_and_gradients(lambda *c: layer(*c, mask=mask), layer, case)
+    found = outputs_and_gradients(lambda *c: in_order(layer)(*c, mask=mask), layer, case)
     assert all((out[1] == 0).all() for out in found[:3])
     assert all(value.isfinite().all() for value in found)
 
@@ -191,7 +195,7 @@ def test_no_messages_come_from_padding_even_where_all_is_padding():
 
 def centre_of_mass_moves(layer: EGCL) -> float:
     case = dense_case(layer)
-    return float((layer(*case)[1].mean(1) - case.x.mean(1)).detach().abs().max())
+    return float((in_order(layer)(*case)[1].mean(1) - case.x.mean(1)).detach().abs().max())
 
 
 @pytest.mark.parametrize("variant", ["plain", "sum", "normalized"])
@@ -212,6 +216,6 @@ def test_no_input_is_modified_and_two_runs_are_equal_to_the_bit(variant, form):
     layer = layer_of(variant)
     case = dense_case(layer) if form == "dense" else case_of(layer, HIDDEN)
     before = [None if t is None else t.clone() for t in case]
-    first, second = layer(*case), layer(*case)
+    first, second = in_order(layer)(*case), in_order(layer)(*case)
     assert all(a is None or torch.equal(a, b) for a, b in zip(case, before, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -31,12 +31,12 @@ class TestPortability(Portability):
     models = {
         "EGCL": lambda: EGCL(5, 2, **OPTIONS),
         "EGCL-dense": lambda: EGCL(5, 2, **OPTIONS),
-        "EGNN": lambda: EGNN(5, 6, 2, 3, edge_features=2, **OPTIONS),
-        "EGNN-dense": lambda: EGNN(5, 6, 2, 3, edge_features=2, **OPTIONS),
+        "EGNN": lambda: EGNN(5, 6, 2, out_features=3, edge_features=2, **OPTIONS),
+        "EGNN-dense": lambda: EGNN(5, 6, 2, out_features=3, edge_features=2, **OPTIONS),
         "EGNNRegressor": lambda: EGNNRegressor(5, 6, 2),
         "SchNet": lambda: SchNet(5, 6, 2),
-        "GNN": lambda: GNN(5, 6, 2, 3, edge_features=2),
-        "GNN-dense": lambda: GNN(5, 6, 2, 3, edge_features=2),
+        "GNN": lambda: GNN(5, 6, 2, out_features=3, edge_features=2),
+        "GNN-dense": lambda: GNN(5, 6, 2, out_features=3, edge_features=2),
         "RadialField": lambda: RadialField(6, 2, edge_features=2, velocity=True),
         "RadialField-dense": lambda: RadialField(6, 2, edge_features=2, velocity=True),
     }

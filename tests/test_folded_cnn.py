@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_folded_cnn import (
+from plain_folded_cnn import (
     NETS,
     images_for,
     largest,
@@ -266,7 +266,9 @@ def test_the_curriculum_of_22_classes_at_fold_4_is_complete_in_epoch_540():
 
 
 def test_the_curriculum_of_lol_time_at_fold_4():
-    found = [curriculum_classes(epoch, 62, 4, 20, 120) for epoch in (0, 119, 120, 240, 10**4)]
+    found = [
+        curriculum_classes(epoch, 62, 4, parts=20, gap=120) for epoch in (0, 119, 120, 240, 10**4)
+    ]
     assert found == [4, 4, 7, 10, 62]
 
 

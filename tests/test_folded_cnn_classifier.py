@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_folded_cnn import NETS, images_for, largest, net_of
+from plain_folded_cnn import NETS, images_for, largest, net_of
 from torch import Tensor
 
 from archbook.folded_cnn import FoldedClassifier, block_diagonal, fold_images, unfold_logits

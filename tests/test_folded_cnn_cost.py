@@ -20,7 +20,7 @@ import math
 
 import pytest
 import torch
-from slow_folded_cnn import NETS
+from plain_folded_cnn import NETS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -93,7 +93,7 @@ class OneConv(FoldedNet):
     """A single convolution channels -> outputs without bias, as the page derives it."""
 
     def __init__(self, channels, outputs, height=10, width=25, groups=1):
-        super().__init__(channels, height, width, 1, 1)
+        super().__init__(channels, height, width, classes=1, fold=1)
         conv = nn.Conv2d(channels, outputs, 3, padding=1, bias=False, groups=groups)
         self.body = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(outputs, 1)
@@ -146,7 +146,7 @@ class Downscaled(FoldedNet):
     """
 
     def __init__(self, height, width, classes, units):
-        super().__init__(3, int(height / 1.15), int(width / 1.15), classes, 1)
+        super().__init__(3, int(height / 1.15), int(width / 1.15), classes=classes, fold=1)
         c, convs = int(32 / 1.1), int((2 + 3 * units) / 1.1)
         assert convs == 1 + 3 * units
         parts = [nn.Conv2d(3, c, 3, padding=1), nn.MaxPool2d(3, 2)]

@@ -110,7 +110,7 @@ def test_the_start_is_the_one_that_is_asked_for(accuracy):
 
 def test_a_batch_that_the_fold_does_not_divide_is_refused(accuracy):
     config = replace(accuracy["SIZES"]["tiny"]["f3"], batch=32)
-    with pytest.raises(ValueError, match="batch must be divisible by fold = 3, got 32"):
+    with pytest.raises(ValueError, match="batch to be divisible by fold = 3, given 32"):
         accuracy["train"](config, accuracy["Run"](quiet=True))
 
 

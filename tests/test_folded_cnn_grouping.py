@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_folded_cnn import images_for, net_of
+from plain_folded_cnn import images_for, net_of
 from torch import Tensor, nn
 
 from archbook.folded_cnn import (
@@ -113,7 +113,7 @@ def slow_answers(net, x: Tensor, order: Tensor) -> Tensor:
 def test_answers_are_in_the_images_own_order(batch):
     net = net_of("noscope", 3)
     x, order = images_for(net, 12), torch.randperm(12, generator=rng())
-    assert torch.equal(answers(net, x, order, batch), slow_answers(net, x, order))
+    assert torch.equal(answers(net, x, order, batch=batch), slow_answers(net, x, order))
 
 
 def test_the_model_is_left_in_its_mode():
@@ -186,19 +186,19 @@ def test_a_fold_of_one_has_no_neighbours_to_report():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: new_neighbours(torch.ones(2, 2), 2), ValueError, "order must have shape"),
-        (lambda: next_slots([0, 1], 2), TypeError, "order must be a tensor, got list"),
-        (lambda: next_slots(torch.arange(4), 0), ValueError, "fold must be at least 1, got 0"),
-        (lambda: stream_order(torch.arange(4), 1.5), ValueError, r"stay must lie in \[0, 1\]"),
+        (lambda: new_neighbours(torch.ones(2, 2), 2), ValueError, "order to have shape"),
+        (lambda: next_slots([0, 1], 2), TypeError, "order to be a tensor, given list"),
+        (lambda: next_slots(torch.arange(4), 0), ValueError, "fold to be at least 1, given 0"),
+        (lambda: stream_order(torch.arange(4), 1.5), ValueError, r"stay to lie in \[0, 1\]"),
         (
             lambda: answers(net_of("noscope", 2), torch.zeros(2), torch.arange(2), batch=3),
             ValueError,
-            "batch must be divisible by fold = 2, got 3",
+            "batch to be divisible by fold = 2, given 3",
         ),
         (
             lambda: answers(nn.Linear(1, 1), torch.zeros(2), torch.arange(2)),
             TypeError,
-            "model must have an int fold",
+            "model to have an int fold",
         ),
     ],
 )

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_folded_cnn import NETS, images_for, largest, net_of, order_one
+from plain_folded_cnn import NETS, images_for, largest, net_of, order_one
 from torch import nn
 
 from archbook.folded_cnn import (
@@ -48,8 +48,10 @@ def wide(kind: str, fold: int = 1, round_to: int = 1) -> FoldedNet:
     """Nets of the paper's widths, on the meta device: only their shapes are asked for."""
     with torch.device("meta"):
         return {
-            "game": lambda: GameCNN(22, 52, 11, 1, fold, round_to),
-            "noscope": lambda: NoScopeCNN(50, 50, 2, 32, 32, 4, 3, fold, round_to),
+            "game": lambda: GameCNN(22, 52, 11, units=1, fold=fold, round_to=round_to),
+            "noscope": lambda: NoScopeCNN(
+                50, 50, 2, filters=32, dense=32, convs=4, channels=3, fold=fold, round_to=round_to
+            ),
             "resnet": lambda: FoldedResNet18(10, fold=fold, round_to=round_to),
         }[kind]()
 
@@ -136,7 +138,7 @@ def test_the_layers_of_a_game_net_are_those_of_the_authors_in_their_order():
 
 @pytest.mark.parametrize("fold", [1, 4])
 def test_other_filters_and_convs_change_the_widths_and_the_units_alone(fold):
-    net = GameCNN(22, 52, 11, 2, fold, filters=22, convs=1)
+    net = GameCNN(22, 52, 11, units=2, fold=fold, filters=22, convs=1)
     shapes = [tuple(part.weight.shape[:2]) for part in net.body if isinstance(part, nn.Conv2d)]
     c, e = folded_width(22, fold), folded_width(5, fold)  # a quarter, cut off
     assert shapes == [(c, 3 * fold), (c, c), (c, c), (e, c)]
@@ -147,18 +149,18 @@ def test_other_filters_and_convs_change_the_widths_and_the_units_alone(fold):
 @pytest.mark.parametrize(
     ("build", "height", "width"),
     [
-        (lambda h, w: GameCNN(h, w, 2, 1), 11, 11),
-        (lambda h, w: GameCNN(h, w, 2, 3), 19, 19),
-        (lambda h, w: NoScopeCNN(h, w, 2, 1, 1), 2, 2),
-        (lambda h, w: NoScopeCNN(h, w, 2, 1, 1, convs=4), 4, 4),
+        (lambda h, w: GameCNN(h, w, 2, units=1), 11, 11),
+        (lambda h, w: GameCNN(h, w, 2, units=3), 19, 19),
+        (lambda h, w: NoScopeCNN(h, w, 2, filters=1, dense=1), 2, 2),
+        (lambda h, w: NoScopeCNN(h, w, 2, filters=1, dense=1, convs=4), 4, 4),
     ],
 )
 def test_the_smallest_image_is_one_pixel_at_the_end(build, height, width):
     net = build(height, width)
     assert net(torch.ones(1, 3, height, width)).shape == (1, 2)
-    with pytest.raises(ValueError, match=f"height must be at least {height} .*, got {height - 1}"):
+    with pytest.raises(ValueError, match=f"height to be at least {height} .*, given {height - 1}"):
         build(height - 1, width)
-    with pytest.raises(ValueError, match=f"width must be at least {width} .*, got {width - 1}"):
+    with pytest.raises(ValueError, match=f"width to be at least {width} .*, given {width - 1}"):
         build(height, width - 1)
 
 
@@ -186,7 +188,7 @@ def test_a_fold_of_one_is_the_ordinary_cnn():
 
 
 def test_weights_start_as_the_authors_do():
-    net = NoScopeCNN(20, 20, 10, 32, 64)
+    net = NoScopeCNN(20, 20, 10, filters=32, dense=64)
     for part in net.modules():
         if isinstance(part, nn.Conv2d):
             fans = 9 * (part.in_channels + part.out_channels)
@@ -214,7 +216,7 @@ def test_parameters_can_be_drawn_anew_batch_norm_included():
 
 
 def test_the_gradients_equal_finite_differences():
-    net = order_one(NoScopeCNN(4, 4, 2, 2, 3, channels=1, fold=2))
+    net = order_one(NoScopeCNN(4, 4, 2, filters=2, dense=3, channels=1, fold=2))
     x = images_for(net, 4).requires_grad_()
 
     def answers(x, *_):

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from plain_folded_cnn import NETS, order_one
 from portability import Portability, compiled
-from slow_folded_cnn import NETS, order_one
 from torch import Tensor, nn
 
 from archbook.folded_cnn import (

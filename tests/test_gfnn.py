@@ -63,7 +63,9 @@ def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
 
 def network(grid: str, **options) -> GridFunctionedNetwork:
     shape, cyclic, edges = GRIDS[grid]
-    return drawn(GridFunctionedNetwork(3, (5, 4), 2, shape, cyclic, edges, **options))
+    return drawn(
+        GridFunctionedNetwork(3, (5, 4), 2, grid_shape=shape, cyclic=cyclic, edges=edges, **options)
+    )
 
 
 def hermite(y: Tensor, u: Tensor, cyclic: bool, edges: str) -> Tensor:
@@ -137,7 +139,7 @@ def test_the_network_equals_a_spline_through_its_parameters(grid, order):
 @every_grid
 def test_a_layer_equals_a_spline_through_its_parameters(grid):
     shape, cyclic, edges = GRIDS[grid]
-    layer = drawn(GridLinear(3, 2, shape, cyclic, edges))
+    layer = drawn(GridLinear(3, 2, shape, cyclic=cyclic, edges=edges))
     x, g = normal(9, 3), places(9, len(shape))
     wanted = torch.stack(
         [W @ h + b for h, (W, b) in zip(x, (parameters_at(layer, p, grid) for p in g), strict=True)]
@@ -289,24 +291,33 @@ def test_a_constant_grid_is_a_plain_network_everywhere(grid, dtype, tolerance):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_one_expert_is_a_plain_network(order):
-    net, x = drawn(GridFunctionedNetwork(3, (5, 4), 2, (1, 1))), normal(9, 3)
+    net, x = drawn(GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(1, 1))), normal(9, 3)
     torch.testing.assert_close(net(x, places(9, 2), order), plain(net, 0)(x), atol=1e-13, rtol=0)
 
 
 def test_an_int_stands_for_two_hidden_layers():
-    one, two = GridFunctionedNetwork(3, 6, 2, (4,)), GridFunctionedNetwork(3, (6, 6), 2, (4,))
+    one, two = (
+        GridFunctionedNetwork(3, 6, 2, grid_shape=(4,)),
+        GridFunctionedNetwork(3, (6, 6), 2, grid_shape=(4,)),
+    )
     assert [p.shape for p in one.parameters()] == [p.shape for p in two.parameters()]
 
 
 def test_without_hidden_layers_the_network_is_one_layer():
-    net, x, g = GridFunctionedNetwork(3, (), 2, (4,)), normal(9, 3).float(), places(9, 1).float()
+    net, x, g = (
+        GridFunctionedNetwork(3, (), 2, grid_shape=(4,)),
+        normal(9, 3).float(),
+        places(9, 1).float(),
+    )
     assert torch.equal(net(x, g), net.layers[0](x, g))
 
 
 def test_axes_swapped_with_the_grid_transposed_change_nothing():
     shape, swapped = (5, 3, 4), (4, 5, 3)
-    net = drawn(GridFunctionedNetwork(3, (5,), 2, shape, (True, False, False)))
-    other = GridFunctionedNetwork(3, (5,), 2, swapped, (False, True, False)).double()
+    net = drawn(GridFunctionedNetwork(3, (5,), 2, grid_shape=shape, cyclic=(True, False, False)))
+    other = GridFunctionedNetwork(
+        3, (5,), 2, grid_shape=swapped, cyclic=(False, True, False)
+    ).double()
     for mine, theirs in zip(other.parameters(), net.parameters(), strict=True):
         mine.data = theirs.detach().unflatten(0, shape).movedim(2, 0).flatten(0, 2)
     x, g = normal(9, 3), places(9, 3)
@@ -350,7 +361,7 @@ def test_a_cyclic_axis_of_four_nodes_is_the_published_phase_functioned_network()
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
 )
 def test_the_network_stores_one_plain_network_a_node(sizes, shape):
-    net = GridFunctionedNetwork(sizes[0], sizes[1:-1], sizes[-1], shape)
+    net = GridFunctionedNetwork(sizes[0], sizes[1:-1], sizes[-1], grid_shape=shape)
     expert = sum(o * i + o for i, o in itertools.pairwise(sizes))
     assert sum(p.numel() for p in net.parameters()) == expert * math.prod(shape)
 
@@ -373,7 +384,7 @@ def test_the_largest_shipped_pfnn_has_597815_numbers_a_node():
     ],
 )
 def test_a_sample_trains_exactly_the_experts_that_it_reads(g, touched, order):
-    net = drawn(GridFunctionedNetwork(3, (5, 4), 2, (9, 9)))
+    net = drawn(GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(9, 9)))
     net(normal(1, 3), torch.tensor([g]).double(), order).sum().backward()
     for layer in net.layers:
         assert int((layer.b.grad != 0).any(1).sum()) == touched
@@ -391,7 +402,7 @@ def test_a_network_that_makes_g_learns_from_it():
 
 def test_independent_experts_differ_and_tied_ones_are_one_network():
     for init, same in (("independent", False), ("tied", True)):
-        net = GridFunctionedNetwork(3, 64, 2, (4, 4), init=init)
+        net = GridFunctionedNetwork(3, 64, 2, grid_shape=(4, 4), init=init)
         for layer in net.layers:
             W, b = layer.W, layer.b
             bound = math.sqrt(6 / (W.shape[1] + W.shape[2]))
@@ -403,7 +414,7 @@ def test_independent_experts_differ_and_tied_ones_are_one_network():
 
 
 def test_a_local_bump_is_fitted_from_a_handful_of_samples():
-    net = GridFunctionedNetwork(2, 8, 1, (4, 4))
+    net = GridFunctionedNetwork(2, 8, 1, grid_shape=(4, 4))
     g = places(64, 2).float()
     x, target = 2 * g - 1, torch.exp(-(g - 0.7).square().sum(1, keepdim=True) / 0.02)
     optimizer, losses = torch.optim.Adam(net.parameters(), lr=0.02), []

@@ -64,7 +64,7 @@ def close(found: Tensor, wanted: Tensor) -> None:
     [("elu", F.elu), ("relu", torch.relu), ("tanh", torch.tanh), ("gelu", F.gelu)],
 )
 def test_the_mlp_equals_its_equations(activation, act):
-    mlp, x = drawn(MLP(3, (5, 4), 2, activation)), normal(9, 3)
+    mlp, x = drawn(MLP(3, (5, 4), 2, activation=activation)), normal(9, 3)
     close(mlp(x), slow_mlp(mlp, x, act))
 
 
@@ -97,7 +97,7 @@ def test_the_mode_adaptive_network_equals_its_equations():
 @pytest.mark.shapes
 def test_the_phase_functioned_network_is_a_cyclic_grid_of_four_nodes():
     pfnn = drawn(PhaseFunctionedNetwork(3, (5, 4), 2))
-    grid = GridFunctionedNetwork(3, (5, 4), 2, (4,), cyclic=(True,)).double()
+    grid = GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(4,), cyclic=(True,)).double()
     grid.load_state_dict(pfnn.state_dict())
     x, phase = normal(9, 3), 3 * torch.rand(9).double()
     close(pfnn(x, phase), grid(x, phase[:, None]))
@@ -107,12 +107,12 @@ def test_the_phase_functioned_network_is_a_cyclic_grid_of_four_nodes():
 def test_the_gate_replaced_by_a_grid_makes_the_grid_functioned_network():
     shape = (4, 2)
     mann = drawn(ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=8))
-    grid = GridFunctionedNetwork(3, (5, 4), 2, shape).double()
+    grid = GridFunctionedNetwork(3, (5, 4), 2, grid_shape=shape).double()
     for theirs, mine in zip(mann.layers, grid.layers, strict=True):
         mine.load_state_dict(theirs.state_dict())
     x, g = normal(9, 3), torch.rand(9, 2).double()
     omega = grid_weights(g, shape).flatten(1)
-    close(grid(x, g), run_layers(list(mann.layers), partial(dense, omega), x, "elu"))
+    close(grid(x, g), run_layers(list(mann.layers), partial(dense, omega), x, activation="elu"))
 
 
 # ---- laws ----
@@ -157,7 +157,7 @@ def test_the_mode_adaptive_network_has_its_experts_and_its_gate():
     expert = 480 * 512 + 512 + 512 * 512 + 512 + 512 * 363 + 363
     gate = 19 * 32 + 32 + 32 * 32 + 32 + 32 * 8 + 8
     with torch.device("meta"):
-        assert trainable(ModeAdaptiveNetwork(480, 512, 363, 19)) == 8 * expert + gate
+        assert trainable(ModeAdaptiveNetwork(480, 512, 363, gate_features=19)) == 8 * expert + gate
 
 
 def test_the_plain_network_begins_with_glorots_weights():

@@ -77,7 +77,13 @@ def largest(found: list[Tensor], wanted: list[Tensor]) -> float:
 def test_every_order_gives_the_same_values_and_gradients(sizes, shape, cyclic, edges, batch, seed):
     inputs, hidden, outputs = sizes
     module = GridFunctionedNetwork(
-        inputs, (hidden,), outputs, shape, cyclic[: len(shape)], edges, "tanh"
+        inputs,
+        (hidden,),
+        outputs,
+        grid_shape=shape,
+        cyclic=cyclic[: len(shape)],
+        edges=edges,
+        activation="tanh",
     )
     drawn(module, seed)
     x, g = normal(batch, inputs, seed=seed + 7), places(batch, len(shape), seed + 8)
@@ -100,7 +106,7 @@ def test_float32_is_near_float64(order):
 @every_order
 @pytest.mark.parametrize("sizes", [(2, 3), (3, 2)], ids=["widening", "narrowing"])
 def test_the_gradients_equal_finite_differences_twice(order, sizes):
-    module = drawn(GridLinear(*sizes, (5, 2), (False, True)))
+    module = drawn(GridLinear(*sizes, (5, 2), cyclic=(False, True)))
     x, g = normal(3, sizes[0]).requires_grad_(), places(3, 2, seed=3).requires_grad_()
     arguments = (x, g, *module.parameters())
 
@@ -222,13 +228,13 @@ def test_the_measure_of_memory_sees_what_lives_and_forgets_what_is_gone():
 
 
 def test_a_large_grid_of_three_axes_trains_in_less_than_4_gigabytes():
-    module = GridFunctionedNetwork(3, 64, 1, (6, 6, 6))
+    module = GridFunctionedNetwork(3, 64, 1, grid_shape=(6, 6, 6))
     assert memory_of(module, 4096, 3, "auto").peak < 4e9
 
 
 def test_sorted_by_cell_no_tensor_is_larger_than_one_block_or_the_parameters():
     """What a gather would make, (batch, 4^D, parameters), is 16 times larger than the bound."""
-    module, batch = GridFunctionedNetwork(3, 24, 1, (12, 12)), 150
+    module, batch = GridFunctionedNetwork(3, 24, 1, grid_shape=(12, 12)), 150
     found = memory_of(module, batch, 2, "cells")
     parameters = module.layers[1].W.numel() * 4
     gathered = batch * 16 * 24 * 24 * 4
@@ -262,7 +268,7 @@ def taken(monkeypatch, call) -> str:
     ],
 )
 def test_auto_takes(batch, shape, hidden, wanted, monkeypatch):
-    module = GridFunctionedNetwork(hidden, hidden, hidden, shape)
+    module = GridFunctionedNetwork(hidden, hidden, hidden, grid_shape=shape)
     x, g = torch.ones(batch, hidden), places(batch, len(shape)).float()
     assert taken(monkeypatch, lambda: module(x, g)) == wanted
 

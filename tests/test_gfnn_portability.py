@@ -27,7 +27,7 @@ from archbook.gfnn import (
     grid_weights,
 )
 
-GRID = ((6, 5), (False, True))
+GRID = {"grid_shape": (6, 5), "cyclic": (False, True)}
 
 
 class Sorted(GridFunctionedNetwork):
@@ -38,9 +38,9 @@ class Sorted(GridFunctionedNetwork):
 
 
 MODELS = {
-    "GridLinear": lambda: GridLinear(3, 4, *GRID),
-    "GridFunctionedNetwork": lambda: GridFunctionedNetwork(3, (6, 5), 4, *GRID, edges="linear"),
-    "Sorted": lambda: Sorted(3, (6, 5), 4, *GRID),
+    "GridLinear": lambda: GridLinear(3, 4, **GRID),
+    "GridFunctionedNetwork": lambda: GridFunctionedNetwork(3, (6, 5), 4, edges="linear", **GRID),
+    "Sorted": lambda: Sorted(3, (6, 5), 4, **GRID),
     "PhaseFunctionedNetwork": lambda: PhaseFunctionedNetwork(3, (6, 5), 4),
     "ModeAdaptiveNetwork": lambda: ModeAdaptiveNetwork(3, (6, 5), 4, gate_features=2, experts=3),
     "MLP": lambda: MLP(3, (6, 5), 4),
@@ -96,15 +96,17 @@ def test_in_bfloat16_the_place_on_a_fine_grid_is_found_in_float32():
 
 def test_a_printed_layer_names_its_sizes_and_its_grid():
     text = "GridLinear(in_features=3, out_features=4, experts=30, grid_shape=(6, 5), cyclic="
-    assert repr(GridLinear(3, 4, *GRID)) == text + "(False, True), edges='clamp')"
-    assert "activation='tanh'" in repr(GridFunctionedNetwork(3, 4, 2, (4,), activation="tanh"))
+    assert repr(GridLinear(3, 4, **GRID)) == text + "(False, True), edges='clamp')"
+    assert "activation='tanh'" in repr(
+        GridFunctionedNetwork(3, 4, 2, grid_shape=(4,), activation="tanh")
+    )
 
 
 # ---- places ----
 
 
 def test_a_large_batch_runs_on_the_meta_device_in_every_order_that_reads_no_value():
-    model = GridFunctionedNetwork(3, 64, 4, *GRID).to("meta")
+    model = GridFunctionedNetwork(3, 64, 4, **GRID).to("meta")
     x, g = torch.ones(4096, 3, device="meta"), torch.ones(4096, 2, device="meta")
     for order in ("auto", "blend", "experts"):
         assert model(x, g, order).shape == (4096, 4)
@@ -114,7 +116,7 @@ def test_a_large_batch_runs_on_the_meta_device_in_every_order_that_reads_no_valu
 
 
 def test_a_compiled_network_takes_other_batches_even_where_it_would_sort():
-    model = GridFunctionedNetwork(3, 32, 4, (8, 8))
+    model = GridFunctionedNetwork(3, 32, 4, grid_shape=(8, 8))
     fast = compiled(model)
     for size in (20, 3, 4096):
         x, g = batch_of(size).values()
@@ -123,7 +125,7 @@ def test_a_compiled_network_takes_other_batches_even_where_it_would_sort():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised inside inductor
 def test_the_layer_compiles_with_inductor():
-    layer, given = GridLinear(3, 4, *GRID), batch_of(20)
+    layer, given = GridLinear(3, 4, **GRID), batch_of(20)
     wanted = layer(**given)
     with torch.no_grad():
         found = compiled(layer, backend="inductor")(**given)

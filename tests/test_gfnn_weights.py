@@ -48,14 +48,16 @@ def spline(y: np.ndarray, u: np.ndarray, cyclic: bool, edges: str) -> np.ndarray
 def spline_error(nodes: int, cyclic: bool, edges: str) -> float:
     y = np.random.default_rng(nodes).normal(size=nodes)
     u = line(301, -0.3, 1.3)
-    found = axis_weights(u, nodes, cyclic, edges).numpy() @ y
+    found = axis_weights(u, nodes, cyclic, edges=edges).numpy() @ y
     return float(np.abs(found - spline(y, u.numpy(), cyclic, edges)).max())
 
 
 def ramp_error(u: Tensor, nodes: int, edges: str) -> float:
     """In steps between two nodes: how far the interpolated node number is from the place."""
     node = 1 + torch.arange(nodes, **float64)  # at 0 the weight of the first would not count
-    return float((axis_weights(u, nodes, False, edges) @ node - u * (nodes - 1) - 1).abs().max())
+    return float(
+        (axis_weights(u, nodes, False, edges=edges) @ node - u * (nodes - 1) - 1).abs().max()
+    )
 
 
 def keys(m: Tensor, a: float) -> Tensor:
@@ -127,7 +129,7 @@ axes = st.fixed_dictionaries(
 
 
 def sum_error(nodes: int, cyclic: bool, edges: str, u: Tensor) -> float:
-    return float((axis_weights(u, nodes, cyclic, edges).sum(-1) - 1).abs().max())
+    return float((axis_weights(u, nodes, cyclic, edges=edges).sum(-1) - 1).abs().max())
 
 
 @pytest.mark.shapes
@@ -151,7 +153,7 @@ def test_the_law_notices_duplicates_that_overwrite(nodes, cyclic, monkeypatch):
 @pytest.mark.parametrize("nodes", [1, 2, 3, 4, 7])
 def test_at_a_node_exactly_that_node_is_read(nodes, cyclic, edges):
     place = torch.arange(nodes, **float64) / (nodes if cyclic else max(1, nodes - 1))
-    found = axis_weights(place, nodes, cyclic, edges)
+    found = axis_weights(place, nodes, cyclic, edges=edges)
     torch.testing.assert_close(found, torch.eye(nodes, **float64), atol=1e-14, rtol=0)
 
 
@@ -181,7 +183,7 @@ def test_a_constant_is_kept_by_every_rule(nodes, cyclic, edges):
 
 def test_one_node_weighs_exactly_one():
     for cyclic, edges in AXES:
-        assert (axis_weights(line(9, -1, 2), 1, cyclic, edges) == 1).all()
+        assert (axis_weights(line(9, -1, 2), 1, cyclic, edges=edges) == 1).all()
 
 
 def test_two_clamped_nodes_share_the_middle():
@@ -198,7 +200,7 @@ def test_three_cyclic_nodes_add_the_node_that_comes_twice():
 @pytest.mark.parametrize("nodes", [2, 6])
 def test_outside_a_non_cyclic_axis_the_end_is_read(nodes, edges):
     u = torch.tensor([-0.7, -1e-9, 1 + 1e-9, 4.0], **float64).requires_grad_()
-    found = axis_weights(u, nodes, False, edges)
+    found = axis_weights(u, nodes, False, edges=edges)
     assert torch.equal(found[:2], torch.eye(nodes, **float64)[[0, 0]])
     assert torch.equal(found[2:], torch.eye(nodes, **float64)[[-1, -1]])
     (slope,) = torch.autograd.grad((found * torch.arange(nodes)).sum(), u)
@@ -225,7 +227,7 @@ def test_just_below_a_whole_turn_float32_rounds_into_the_first_cell_and_not_out_
 
 def slope_of(u: Tensor, y: Tensor, cyclic: bool, edges: str) -> tuple[Tensor, Tensor]:
     u = u.clone().requires_grad_()
-    value = axis_weights(u, len(y), cyclic, edges) @ y
+    value = axis_weights(u, len(y), cyclic, edges=edges) @ y
     return value.detach(), torch.autograd.grad(value.sum(), u)[0]
 
 
@@ -259,25 +261,25 @@ def test_the_slope_at_an_end_is_the_rules(nodes, edges, share):
 
 @every_axis
 def test_no_more_than_four_nodes_are_read_and_their_absolute_weights_are_bounded(cyclic, edges):
-    found = axis_weights(line(), 9, cyclic, edges)
+    found = axis_weights(line(), 9, cyclic, edges=edges)
     assert ((found != 0).sum(-1) <= 4).all()
-    assert (axis_weights(line(), 9, cyclic, "clamp").abs().sum(-1) <= 1.25 + 1e-12).all()
+    assert (axis_weights(line(), 9, cyclic, edges="clamp").abs().sum(-1) <= 1.25 + 1e-12).all()
 
 
 @pytest.mark.shapes
 @every_axis
 def test_the_gradient_of_an_axis_equals_finite_differences(cyclic, edges):
     u = torch.tensor([[0.03, 0.29], [0.55, 0.97]], **float64).requires_grad_()  # off the borders
-    assert torch.autograd.gradcheck(lambda u: axis_weights(u, 6, cyclic, edges), (u,))
-    assert torch.autograd.gradgradcheck(lambda u: axis_weights(u, 6, cyclic, edges), (u,))
+    assert torch.autograd.gradcheck(lambda u: axis_weights(u, 6, cyclic, edges=edges), (u,))
+    assert torch.autograd.gradgradcheck(lambda u: axis_weights(u, 6, cyclic, edges=edges), (u,))
 
 
 @every_axis
 def test_a_half_precision_place_is_found_in_float32(cyclic, edges):
     u = torch.linspace(0, 1, 33).bfloat16()  # multiples of 1/32 are exact
-    found = axis_weights(u, 60, cyclic, edges)
+    found = axis_weights(u, 60, cyclic, edges=edges)
     assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found, axis_weights(u.float(), 60, cyclic, edges).bfloat16())
+    torch.testing.assert_close(found, axis_weights(u.float(), 60, cyclic, edges=edges).bfloat16())
 
 
 # ---- a grid ----
@@ -288,11 +290,13 @@ def test_a_half_precision_place_is_found_in_float32(cyclic, edges):
 def test_the_weights_of_a_grid_are_the_outer_product_of_its_axes(edges):
     g, shape, cyclic = torch.rand(9, 3, **float64), (5, 2, 7), (True, False, False)
     a, b, c = (
-        axis_weights(u, nodes, wraps, edges)
+        axis_weights(u, nodes, wraps, edges=edges)
         for u, nodes, wraps in zip(g.T, shape, cyclic, strict=True)
     )
     wanted = torch.einsum("bi,bj,bk->bijk", a, b, c)
-    torch.testing.assert_close(grid_weights(g, shape, cyclic, edges), wanted, atol=1e-13, rtol=0)
+    torch.testing.assert_close(
+        grid_weights(g, shape, cyclic, edges=edges), wanted, atol=1e-13, rtol=0
+    )
 
 
 def test_a_grid_without_a_list_of_cyclic_axes_has_none():
@@ -320,5 +324,5 @@ def test_the_weights_of_a_grid_sum_to_one_with_absolute_sums_below_1_25_an_axis(
 def test_a_place_is_never_modified():
     g = 3 * torch.rand(9, 2) - 1
     before = g.clone()
-    grid_weights(g, (5, 4), (True, False), "linear")
+    grid_weights(g, (5, 4), (True, False), edges="linear")
     assert torch.equal(g, before)

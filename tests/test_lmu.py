@@ -229,16 +229,16 @@ class Wrapping(LegendreMemory):
 class Forgetful(LegendreMemory):
     """Every chunk starts from an empty memory."""
 
-    def _chunked(self, u, start):
+    def chunked(self, u, start):
         parts = u.split(64 if self.order <= 32 else 32, dim=1)
-        return torch.cat([super(Forgetful, self)._chunked(part, None) for part in parts], dim=1)
+        return torch.cat([super(Forgetful, self).chunked(part, None) for part in parts], dim=1)
 
 
 class Late(LegendreMemory):
     """B_bar multiplies the previous input."""
 
-    def _recurrent(self, u, start):
-        return super()._recurrent(F.pad(u, (1, -1)), start)
+    def recurrent(self, u, start):
+        return super().recurrent(F.pad(u, (1, -1)), start)
 
 
 class Transposed(LegendreMemory):

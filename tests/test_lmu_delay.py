@@ -159,24 +159,28 @@ eye, row = torch.eye(3), torch.ones(3)
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((0, 4.0), ValueError, "order must be at least 1, got 0"),
-        ((-3, 4.0), ValueError, "order must be at least 1, got -3"),
-        ((True, 4.0), TypeError, "order must be an int, got True of type bool"),
-        ((4.0, 4.0), TypeError, "order must be an int, got 4.0 of type float"),
-        ((4, 0.0), ValueError, "theta must be positive and finite .*got 0.0"),
-        ((4, -2), ValueError, "theta must be positive and finite .*got -2"),
-        ((4, float("nan")), ValueError, "theta must be positive and finite .*got nan"),
-        ((4, float("inf")), ValueError, "theta must be positive and finite .*got inf"),
-        ((4, True), TypeError, "theta must be a number of steps, got True"),
-        ((4, "8"), TypeError, "theta must be a number of steps, got '8'"),
-        ((4, 8.0, "tustin"), ValueError, "one of 'zoh', 'euler', got 'tustin'"),
-        ((4, 8.0, "zoh", torch.int64), TypeError, "torch.float32 or torch.float64, got torch.int"),
-        ((4, 8.0, "zoh", torch.float16), TypeError, "torch.float32 or .*got torch.float16"),
+        ((0, 4.0), ValueError, "order to be at least 1, given 0"),
+        ((-3, 4.0), ValueError, "order to be at least 1, given -3"),
+        ((True, 4.0), TypeError, "order to be an int, given True of type bool"),
+        ((4.0, 4.0), TypeError, "order to be an int, given 4.0 of type float"),
+        ((4, 0.0), ValueError, "theta to be positive and finite .*given 0.0"),
+        ((4, -2), ValueError, "theta to be positive and finite .*given -2"),
+        ((4, float("nan")), ValueError, "theta to be positive and finite .*given nan"),
+        ((4, float("inf")), ValueError, "theta to be positive and finite .*given inf"),
+        ((4, True), TypeError, "theta to be a number of steps, given True"),
+        ((4, "8"), TypeError, "theta to be a number of steps, given '8'"),
+        ((4, 8.0, "tustin"), ValueError, "one of 'zoh', 'euler', given 'tustin'"),
     ],
 )
 def test_matrices_are_refused_for(arguments, error, message):
     with pytest.raises(error, match=message):
         legendre_delay_matrices(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16])
+def test_matrices_are_refused_in_a_dtype_that_cannot_hold_them(dtype):
+    with pytest.raises(TypeError, match=f"torch.float32 or torch.float64, given {dtype}"):
+        legendre_delay_matrices(4, 8.0, dtype=dtype)
 
 
 @pytest.mark.parametrize("theta", [0.5, 1, 1.99])
@@ -188,13 +192,13 @@ def test_a_window_under_two_steps_warns_that_theta_is_in_steps(theta):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((eye, row, 0), ValueError, "length must be at least 1, got 0"),
-        ((eye, row, 2.0), TypeError, "length must be an int, got 2.0 of type float"),
-        ((eye, torch.ones(4), 1), ValueError, r"A_bar must have shape \(4, 4\), got \(3, 3\)"),
-        ((eye[0], row, 5), ValueError, r"A_bar must have shape \(3, 3\), got \(3,\)"),
-        (([[1.0]], torch.ones(1), 5), TypeError, "A_bar must be a tensor, got list"),
-        ((eye.double(), row, 5), TypeError, "B_bar must be torch.float64 like A_bar, got .*32"),
-        ((eye, row.to("meta"), 5), ValueError, "B_bar must be on cpu like A_bar, got .*meta"),
+        ((eye, row, 0), ValueError, "length to be at least 1, given 0"),
+        ((eye, row, 2.0), TypeError, "length to be an int, given 2.0 of type float"),
+        ((eye, torch.ones(4), 1), ValueError, r"A_bar to have shape \(4, 4\), given \(3, 3\)"),
+        ((eye[0], row, 5), ValueError, r"A_bar to have shape \(3, 3\), given \(3,\)"),
+        (([[1.0]], torch.ones(1), 5), TypeError, "A_bar to be a tensor, given list"),
+        ((eye.double(), row, 5), TypeError, "B_bar to be torch.float64 like A_bar, given .*32"),
+        ((eye, row.to("meta"), 5), ValueError, "B_bar to be on cpu like A_bar, given .*meta"),
     ],
 )
 def test_an_impulse_response_is_refused_for(arguments, error, message):
@@ -205,12 +209,12 @@ def test_an_impulse_response_is_refused_for(arguments, error, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((0, torch.zeros(1)), ValueError, "order must be at least 1, got 0"),
-        ((3, 0.5), TypeError, "relative_delay must be a tensor, got float"),
-        ((3, torch.tensor(0.5)), ValueError, r"relative_delay must have shape \(delays\), got"),
-        ((3, torch.tensor([0.0, 1.5])), ValueError, r"must lie in \[0, 1\], got 0 to 1.5"),
-        ((3, torch.tensor([-0.1, 1.0])), ValueError, r"must lie in \[0, 1\], got -0.1 to 1"),
-        ((3, torch.tensor([float("nan")])), ValueError, r"must lie in \[0, 1\], got nan"),
+        ((0, torch.zeros(1)), ValueError, "order to be at least 1, given 0"),
+        ((3, 0.5), TypeError, "relative_delay to be a tensor, given float"),
+        ((3, torch.tensor(0.5)), ValueError, r"relative_delay to have shape \(delays\), given"),
+        ((3, torch.tensor([0.0, 1.5])), ValueError, r"to lie in \[0, 1\], given 0 to 1.5"),
+        ((3, torch.tensor([-0.1, 1.0])), ValueError, r"to lie in \[0, 1\], given -0.1 to 1"),
+        ((3, torch.tensor([float("nan")])), ValueError, r"to lie in \[0, 1\], given nan"),
     ],
 )
 def test_a_readout_is_refused_for(arguments, error, message):

@@ -31,7 +31,9 @@ def order_one(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def parallel_model(return_sequences: bool = True, **options) -> LMU:
-    return order_one(LMU(3, 5, 2, 4, 12.0, return_sequences, **options))
+    return order_one(
+        LMU(3, 5, 2, order=4, theta=12.0, return_sequences=return_sequences, **options)
+    )
 
 
 def slow_outputs(model: LMU, x: Tensor, theta: float = 12.0) -> Tensor:
@@ -94,7 +96,7 @@ def test_the_parallel_model_equals_the_paper(mode):
 
 @pytest.mark.shapes
 def test_the_cell_equals_the_paper():
-    cell, x = order_one(LMUCell(3, 5, 4, 12.0)), normal(2, 30, 3).requires_grad_()
+    cell, x = order_one(LMUCell(3, 5, 4, theta=12.0)), normal(2, 30, 3).requires_grad_()
     wanted, found = slow_cell(cell, x, 12.0), cell.unroll(x)
     torch.testing.assert_close(found, wanted, atol=1e-11, rtol=0)
     for f, w in zip(gradients(found, cell, x), gradients(wanted, cell, x), strict=True):
@@ -111,7 +113,7 @@ def test_the_cell_equals_the_paper():
 )
 def test_streaming_from_any_cut_equals_the_parallel_outputs(time, starts: bool, seed, dtype):
     dtype, tolerance = {"f": (torch.float32, 1e-4), "d": (torch.float64, 1e-11)}[dtype]
-    model = order_one(LMU(2, 4, 2, 6, 20.0), seed).to(dtype)
+    model = order_one(LMU(2, 4, 2, order=6, theta=20.0), seed).to(dtype)
     x, state = normal(2, time, 2, seed=seed).to(dtype), None
     if starts:
         state = normal(2, 2, 6, seed=seed + 1).to(dtype)
@@ -146,7 +148,7 @@ def test_the_final_state_is_where_a_step_goes_on():
 
 @pytest.mark.parametrize("cut", [1, 7, 29])
 def test_the_cell_goes_on_from_any_state(cut):
-    cell, x = order_one(LMUCell(3, 5, 4, 12.0)), normal(2, 30, 3)
+    cell, x = order_one(LMUCell(3, 5, 4, theta=12.0)), normal(2, 30, 3)
     state = None
     for x_t in x[:, :cut].unbind(1):
         state = cell(x_t, state)
@@ -191,20 +193,20 @@ def test_padding_gets_no_gradient_through_the_memory():
 
 
 class NoWriteBias(LMU):
-    def _write(self, x):
+    def write(self, x):
         return self.f_1(F.linear(x, self.U_x.weight))
 
 
 class ReadsTheWritten(LMU):
     """Order before channels when the memory is flattened."""
 
-    def _read(self, m, x):
-        return super()._read(m.transpose(-1, -2).reshape(m.shape), x)
+    def read(self, m, x):
+        return super().read(m.transpose(-1, -2).reshape(m.shape), x)
 
 
 class SkipsTheInput(LMU):
-    def _read(self, m, x):
-        return super()._read(m, torch.zeros_like(x))
+    def read(self, m, x):
+        return super().read(m, torch.zeros_like(x))
 
 
 @pytest.mark.parametrize("twin", [NoWriteBias, ReadsTheWritten, SkipsTheInput])
@@ -217,7 +219,9 @@ def test_the_comparison_notices(twin):
 
 
 def test_without_activations_and_weights_of_one_the_model_is_the_memory():
-    model = LMU(1, 4, 1, 4, 12.0, write_activation=nn.Identity(), activation=nn.Identity()).double()
+    model = LMU(
+        1, 4, 1, order=4, theta=12.0, write_activation=nn.Identity(), activation=nn.Identity()
+    ).double()
     x = normal(2, 40, 1)
     with torch.no_grad():
         for weight in model.parameters():
@@ -232,21 +236,21 @@ def trainable(*modules: nn.Module) -> int:
 
 
 def test_the_psmnist_model_has_166092_weights():
-    assert trainable(LMU(1, 346, 1, 468, 784), nn.Linear(346, 10)) == 166_092
+    assert trainable(LMU(1, 346, 1, order=468, theta=784), nn.Linear(346, 10)) == 166_092
 
 
 def test_the_psmnist_model_of_2019_has_102027_weights():
-    assert trainable(LMUCell(1, 212, 256, 784), nn.Linear(212, 10)) == 102_027
+    assert trainable(LMUCell(1, 212, 256, theta=784), nn.Linear(212, 10)) == 102_027
 
 
 def test_the_mackey_glass_model_has_about_18000_weights():
     dense = nn.Linear(120, 120), nn.Linear(120, 1)
-    assert trainable(LMU(1, 120, 1, 40, 50), *dense) == 19_683
+    assert trainable(LMU(1, 120, 1, order=40, theta=50), *dense) == 19_683
 
 
 def test_the_cell_starts_as_in_2019():
     torch.manual_seed(0)
-    cell = LMUCell(300, 200, 100, 50)
+    cell = LMUCell(300, 200, 100, theta=50)
     assert (cell.e_m.weight == 0).all()
     for encoder in (cell.e_x, cell.e_h):  # uniform with variance 1 / inputs
         bound = (3 / encoder.in_features) ** 0.5
@@ -284,8 +288,8 @@ class LastHidden(nn.Module):
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: LMU(1, 16, 4, 8, 20.0, return_sequences=False),
-        lambda: LastHidden(LMUCell(1, 16, 8, 20.0)),
+        lambda: LMU(1, 16, 4, order=8, theta=20.0, return_sequences=False),
+        lambda: LastHidden(LMUCell(1, 16, 8, theta=20.0)),
     ],
     ids=["LMU", "LMUCell"],
 )
@@ -295,7 +299,7 @@ def test_a_handful_of_sequences_is_fitted(build):
 
 
 @pytest.mark.parametrize(
-    "build", [parallel_model, lambda: LastHidden(order_one(LMUCell(3, 5, 4, 12.0)))]
+    "build", [parallel_model, lambda: LastHidden(order_one(LMUCell(3, 5, 4, theta=12.0)))]
 )
 def test_every_parameter_has_a_gradient(build):
     model = build()
@@ -313,7 +317,7 @@ def test_the_gradients_of_the_parallel_model_equal_finite_differences(return_seq
 
 
 def test_the_gradients_of_the_cell_equal_finite_differences():
-    cell = order_one(LMUCell(2, 3, 4, 6.0))
+    cell = order_one(LMUCell(2, 3, 4, theta=6.0))
     inputs = [normal(2, n).requires_grad_() for n in (2, 3, 4)]
     assert torch.autograd.gradcheck(
         lambda x, h, m, *weights: cell(x, (h, m)), [*inputs, *cell.parameters()]

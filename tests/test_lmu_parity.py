@@ -76,7 +76,13 @@ def close(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
 def parallel_from(kernel, bias, dense, dense_bias, return_sequences=True) -> LMU:
     """Theirs has no f_1; rows of `dense`: the memory channel by channel, then the input."""
     model = LMU(
-        INPUT, HIDDEN, CHANNELS, ORDER, THETA, return_sequences, write_activation=nn.Identity()
+        INPUT,
+        HIDDEN,
+        CHANNELS,
+        order=ORDER,
+        theta=THETA,
+        return_sequences=return_sequences,
+        write_activation=nn.Identity(),
     )
     split = CHANNELS * ORDER
     names = ("U_x.weight", "U_x.bias", "U_m.weight", "W_x.weight", "W_x.bias")
@@ -152,7 +158,7 @@ def test_the_cell_equals_theirs_with_every_connection_in_float64(peer):
         "W_x.weight": hidden[ORDER:].T,
         "W_h.weight": hidden_recurrent.T,
     }
-    mine = LMUCell(INPUT, HIDDEN, ORDER, THETA).double()
+    mine = LMUCell(INPUT, HIDDEN, ORDER, theta=THETA).double()
     mine.load_state_dict({n: torch.from_numpy(v.copy()) for n, v in values.items()}, strict=True)
     found, found_by_x, grads = ours(mine, mine.unroll, x, weight)
     close(found, y, 1e-9)

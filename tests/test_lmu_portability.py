@@ -25,7 +25,7 @@ class Unrolled(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.cell = LMUCell(2, 5, 4, 12.0)
+        self.cell = LMUCell(2, 5, 4, theta=12.0)
 
     def forward(self, x):
         return self.cell.unroll(x)
@@ -42,8 +42,8 @@ def time_first(x: Tensor) -> Tensor:
 class TestPortability(Portability):
     models = {
         "memory": lambda: LegendreMemory(4, 12.0),
-        "LMU": lambda: LMU(2, 5, 3, 4, 12.0),
-        "LMU-last": lambda: LMU(2, 5, 3, 4, 12.0, return_sequences=False),
+        "LMU": lambda: LMU(2, 5, 3, order=4, theta=12.0),
+        "LMU-last": lambda: LMU(2, 5, 3, order=4, theta=12.0, return_sequences=False),
         "LMUCell": Unrolled,
     }
     cases = [*(("memory", mode) for mode in ("", *MODES[1:])), *NETWORKS]
@@ -115,7 +115,7 @@ def test_under_autocast_the_memory_is_as_exact_as_without():
 def test_streaming_in_bfloat16_equals_the_parallel_form():
     """A state carried in bfloat16 would forget what each step of a long window adds."""
     torch.manual_seed(0)
-    model, x = LMU(1, 8, 1, 32, 784.0).bfloat16(), signal(1500)[:, :, :1].bfloat16()
+    model, x = LMU(1, 8, 1, order=32, theta=784.0).bfloat16(), signal(1500)[:, :, :1].bfloat16()
     state, outputs = None, []
     with torch.no_grad():
         for x_t in x.unbind(1):
@@ -187,7 +187,7 @@ def test_last_and_step_compile_to_one_graph():
 
 
 def test_a_compiled_network_takes_other_lengths_batches_and_a_mask():
-    model = LMU(2, 5, 3, 4, 12.0)
+    model = LMU(2, 5, 3, order=4, theta=12.0)
     run = compiled(model)
     for time, batch in ((8, 2), (13, 2), (13, 1)):
         x, mask = signal(time)[:batch], torch.arange(time).expand(batch, time) >= 3
@@ -196,7 +196,7 @@ def test_a_compiled_network_takes_other_lengths_batches_and_a_mask():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised inside inductor
 def test_the_chunked_network_compiles_with_inductor():
-    model, x = LMU(1, 3, 1, 4, 12.0), signal(70)[:, :, :1]
+    model, x = LMU(1, 3, 1, order=4, theta=12.0), signal(70)[:, :, :1]
     wanted = model(x, mode="chunked")
     with torch.no_grad():
         found = compiled(model, backend="inductor")(x, mode="chunked")

@@ -22,7 +22,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_msa_transformer import (
+from plain_msa_transformer import (
     HEADS,
     HIDDEN,
     TIES,
@@ -180,8 +180,8 @@ def test_permuted_columns_give_permuted_outputs_and_maps(kind):
 class ReadsItsPlace(TiedRowAttention):
     """A broken twin: the first row weighs double."""
 
-    def _query_scale(self, x, mask):
-        return (1 + (torch.arange(x.shape[2]) == 0)) * super()._query_scale(x, mask) + x.new_zeros(
+    def query_scale(self, x, mask):
+        return (1 + (torch.arange(x.shape[2]) == 0)) * super().query_scale(x, mask) + x.new_zeros(
             len(x), 1
         )
 
@@ -240,7 +240,7 @@ def test_rows_and_columns_of_maps_sum_to_one(need):
 class PlainSum(TiedRowAttention):
     """A broken twin: scores are a sum over rows, and their number is not divided out."""
 
-    def _query_scale(self, x, mask):
+    def query_scale(self, x, mask):
         return 1 / math.sqrt(self.hidden // self.heads)
 
 
@@ -347,7 +347,7 @@ def example_error(layer, sizes, rows: int, columns: int, chunk=None, need=True) 
     """How far examples in a padded batch are from themselves alone: outputs, maps, gradients."""
     x = normal(len(sizes), rows, columns, HIDDEN, seed=5)  # junk at padding
     mask = block_mask(sizes, rows, columns)
-    together = layer(x, mask, need, chunk)
+    together = layer(x, mask, need, chunk=chunk)
     worst, total, total_alone = 0.0, 0.0, 0.0
     for b, (r, c) in enumerate(sizes):
         alone = layer(x[b : b + 1, :r, :c], None, need)
@@ -405,24 +405,24 @@ def test_what_stands_at_padding_changes_nothing_and_gets_no_gradient(kind, need)
 class CountsPadding(TiedRowAttention):
     """A broken twin, as published: padded rows are counted in the scale."""
 
-    def _query_scale(self, x, mask):
-        scale = super()._query_scale(x, mask)
-        return scale if mask is None else mask.rows * super()._query_scale(x, None)
+    def query_scale(self, x, mask):
+        scale = super().query_scale(x, mask)
+        return scale if mask is None else mask.rows * super().query_scale(x, None)
 
 
 class PaddingAsks(TiedRowAttention):
     """A broken twin: queries of padded rows are not zeroed before the sum."""
 
-    def _query_scale(self, x, mask):
-        scale = super()._query_scale(x, mask)
+    def query_scale(self, x, mask):
+        scale = super().query_scale(x, mask)
         return scale if mask is None else scale.amax(1, keepdim=True).expand_as(scale)
 
 
 class PaddingAnswers(ColumnAttention):
     """A broken twin: padded rows are keys like others."""
 
-    def attend(self, x, mask, *rest):
-        return super().attend(x, None, *rest)
+    def attend(self, x, mask, need_weights, *, chunk):
+        return super().attend(x, None, need_weights, chunk=chunk)
 
 
 @pytest.mark.parametrize("need", [True, False])
@@ -444,7 +444,7 @@ def test_chunks_change_nothing(kind, need, masked, chunk):
     mask = block_mask([(4, 5), (2, 3)], 4, 5) if masked else None
     results = []
     for size in (None, chunk):
-        outputs = [out for out in layer(x, mask, need, size) if out is not None]
+        outputs = [out for out in layer(x, mask, need, chunk=size) if out is not None]
         grads = torch.autograd.grad(seen(outputs), [x, *layer.parameters()])
         results.append([*outputs, *grads])
     assert largest(*results) < 1e-11
@@ -475,10 +475,10 @@ def test_in_chunks_the_backward_pass_keeps_less():
 @pytest.mark.parametrize("kind", [*TIES, "column"])
 def test_dropout_changes_training_and_not_evaluation(kind, need, chunk):
     layer = LAYERS[kind]()
-    wanted, _ = layer(X, None, need, chunk)
+    wanted, _ = layer(X, None, need, chunk=chunk)
     layer.dropout = 0.5
-    assert largest(layer(X, None, need, chunk)[0], wanted) > 1e-3
-    assert largest(layer.eval()(X, None, need, chunk)[0], wanted) < 1e-12
+    assert largest(layer(X, None, need, chunk=chunk)[0], wanted) > 1e-3
+    assert largest(layer.eval()(X, None, need, chunk=chunk)[0], wanted) < 1e-12
 
 
 @pytest.mark.parametrize("chunk", [None, 6])
@@ -487,7 +487,7 @@ def test_dropout_thins_what_is_read_not_the_map_that_is_returned(kind, chunk):
     layer = LAYERS[kind]()
     _, wanted = layer(X, need_weights=True)
     layer.dropout = 0.5
-    assert largest(layer(X, None, True, chunk)[1], wanted) < 1e-12
+    assert largest(layer(X, None, True, chunk=chunk)[1], wanted) < 1e-12
 
 
 @pytest.mark.parametrize("chunk", [None, 6])
@@ -499,7 +499,7 @@ def test_dropout_keeps_the_mean(tie, need, chunk):
     with torch.no_grad():
         wanted, _ = layer(X)
         layer.dropout = 0.3
-        mean = layer(X.expand(3000, -1, -1, -1), None, need, chunk)[0].mean(0, keepdim=True)
+        mean = layer(X.expand(3000, -1, -1, -1), None, need, chunk=chunk)[0].mean(0, keepdim=True)
     assert largest(mean, wanted) < 0.2 * float(wanted.std())
 
 
@@ -509,7 +509,7 @@ def test_dropout_keeps_the_mean(tie, need, chunk):
 def test_dropout_drops_one_map_for_all_rows(tie, need, chunk):
     layer = tied(tie)
     layer.dropout = 0.5
-    y, _ = layer(X[:, :1].expand(-1, 4, -1, -1), None, need, chunk)
+    y, _ = layer(X[:, :1].expand(-1, 4, -1, -1), None, need, chunk=chunk)
     assert largest(y, y[:, :1].expand_as(y)) < 1e-12
 
 
@@ -524,7 +524,7 @@ def test_in_chunks_the_backward_pass_drops_what_the_forward_pass_dropped(kind):
 
     def total(x: Tensor) -> Tensor:
         torch.manual_seed(1)
-        return seen(layer(x, None, False, 6))
+        return seen(layer(x, None, False, chunk=6))
 
     x, step = X.clone().requires_grad_(), 1e-5 * normal(*X.shape, seed=4)
     (grad,) = torch.autograd.grad(total(x), x)

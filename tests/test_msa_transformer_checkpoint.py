@@ -12,7 +12,7 @@ import re
 
 import pytest
 import torch
-from slow_msa_transformer import SMALL, alignment, largest, order_one
+from plain_msa_transformer import SMALL, alignment, largest, order_one
 from torch import Tensor
 
 from archbook.msa_transformer import MSATransformer, load_esm_msa1b

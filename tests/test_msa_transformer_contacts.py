@@ -13,7 +13,7 @@ What turns red when the code is broken (each was tried on a copy):
 
 import pytest
 import torch
-from slow_msa_transformer import largest, normal, order_one, slow_contact_features
+from plain_msa_transformer import largest, normal, order_one, slow_contact_features
 from torch import Tensor
 
 from archbook.msa_transformer import ContactHead, contact_features

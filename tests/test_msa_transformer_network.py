@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_msa_transformer import (
+from plain_msa_transformer import (
     FIRST_LETTER,
     GAP,
     PADDING,
@@ -272,9 +272,9 @@ def test_at_any_size_a_ragged_batch_gives_what_each_gives_alone(sizes, more, chu
 class CountsPadding(TiedRowAttention):
     """A broken twin, as published: padded rows are counted in the scale."""
 
-    def _query_scale(self, x, mask):
-        scale = super()._query_scale(x, mask)
-        return scale if mask is None else mask.rows * super()._query_scale(x, None)
+    def query_scale(self, x, mask):
+        scale = super().query_scale(x, mask)
+        return scale if mask is None else mask.rows * super().query_scale(x, None)
 
 
 class BlindHead(nn.Module):

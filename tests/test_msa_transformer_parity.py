@@ -15,7 +15,7 @@ import copy
 
 import pytest
 import torch
-from slow_msa_transformer import alignment, largest, normal, padded
+from plain_msa_transformer import alignment, largest, normal, padded
 from torch import Tensor
 
 from archbook.msa_transformer import MSATransformer, load_esm_msa1b

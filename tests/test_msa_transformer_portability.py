@@ -10,8 +10,8 @@ What turns red when the code is broken (each was tried on a copy):
 
 import pytest
 import torch
+from plain_msa_transformer import SILENT, alignment, block_mask, padded
 from portability import Portability, compiled, run, to
-from slow_msa_transformer import SILENT, alignment, block_mask, padded
 
 from archbook.checks import value_checks
 from archbook.msa_transformer import (

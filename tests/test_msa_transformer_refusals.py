@@ -10,8 +10,8 @@ import re
 
 import pytest
 import torch
+from plain_msa_transformer import SMALL, alignment, block_mask, padded
 from refusals import each_raises
-from slow_msa_transformer import SMALL, alignment, block_mask, padded
 from torch import Tensor
 
 from archbook.checks import value_checks
@@ -53,35 +53,35 @@ def net(**options) -> MSATransformer:
 
 test_no_model_is_built_from = each_raises(
     [
-        (lambda: TiedRowAttention(0, 1), ValueError, "hidden must be at least 1, got 0"),
-        (lambda: TiedRowAttention(6.0, 1), TypeError, "hidden must be an int, got 6.0"),
-        (lambda: TiedRowAttention(6, 0), ValueError, "heads must be at least 1, got 0"),
-        (lambda: TiedRowAttention(6, True), TypeError, "heads must be an int, got True"),
+        (lambda: TiedRowAttention(0, 1), ValueError, "hidden to be at least 1, given 0"),
+        (lambda: TiedRowAttention(6.0, 1), TypeError, "hidden to be an int, given 6.0"),
+        (lambda: TiedRowAttention(6, 0), ValueError, "heads to be at least 1, given 0"),
+        (lambda: TiedRowAttention(6, True), TypeError, "heads to be an int, given True"),
         (lambda: TiedRowAttention(6, 4), ValueError, "heads that divide hidden = 6, given 4"),
         (lambda: TiedRowAttention(6, 3, 1.0), ValueError, "0 <= dropout < 1, given 1.0"),
         (lambda: TiedRowAttention(6, 3, -0.1), ValueError, "0 <= dropout < 1, given -0.1"),
         (
             lambda: TiedRowAttention(6, 3, tie="sum"),
             ValueError,
-            "'sqrt', 'mean', 'none', got 'sum'",
+            "'sqrt', 'mean', 'none', given 'sum'",
         ),
         (lambda: ColumnAttention(6, 5), ValueError, "heads that divide hidden = 6, given 5"),
-        (lambda: ColumnAttention(-6, 3), ValueError, "hidden must be at least 1, got -6"),
+        (lambda: ColumnAttention(-6, 3), ValueError, "hidden to be at least 1, given -6"),
         (lambda: AxialBlock(6, 4, 8), ValueError, "heads that divide hidden = 6, given 4"),
-        (lambda: AxialBlock(6, 3, 0), ValueError, "ffn must be at least 1, got 0"),
+        (lambda: AxialBlock(6, 3, 0), ValueError, "ffn to be at least 1, given 0"),
         (lambda: AxialBlock(6, 3, 8, dropout=2.0), ValueError, "between 0 and 1, but got 2.0"),
-        (lambda: ContactHead(0), ValueError, "features must be at least 1, got 0"),
-        (lambda: net(layers=0), ValueError, "layers must be at least 1, got 0"),
-        (lambda: net(layers=1.5), TypeError, "layers must be an int, got 1.5"),
+        (lambda: ContactHead(0), ValueError, "features to be at least 1, given 0"),
+        (lambda: net(layers=0), ValueError, "layers to be at least 1, given 0"),
+        (lambda: net(layers=1.5), TypeError, "layers to be an int, given 1.5"),
         (lambda: net(heads=5), ValueError, "heads that divide hidden = 12, given 5"),
-        (lambda: net(hidden=0), ValueError, "hidden must be at least 1, got 0"),
-        (lambda: net(ffn=-1), ValueError, "ffn must be at least 1, got -1"),
-        (lambda: net(max_rows=0), ValueError, "max_rows must be at least 1, got 0"),
-        (lambda: net(max_columns=0), ValueError, "max_columns must be at least 1, got 0"),
-        (lambda: net(vocab_size=0), ValueError, "vocab_size must be at least 1, got 0"),
+        (lambda: net(hidden=0), ValueError, "hidden to be at least 1, given 0"),
+        (lambda: net(ffn=-1), ValueError, "ffn to be at least 1, given -1"),
+        (lambda: net(max_rows=0), ValueError, "max_rows to be at least 1, given 0"),
+        (lambda: net(max_columns=0), ValueError, "max_columns to be at least 1, given 0"),
+        (lambda: net(vocab_size=0), ValueError, "vocab_size to be at least 1, given 0"),
         (lambda: net(vocab_size=1), ValueError, "vocab_size above the padding id 1, given 1"),
-        (lambda: net(row_positions="both"), ValueError, "'query', 'none', got 'both'"),
-        (lambda: net(tie="max"), ValueError, "'sqrt', 'mean', 'none', got 'max'"),
+        (lambda: net(row_positions="both"), ValueError, "'query', 'none', given 'both'"),
+        (lambda: net(tie="max"), ValueError, "'sqrt', 'mean', 'none', given 'max'"),
         (lambda: net(attention_dropout=1.0), ValueError, "0 <= dropout < 1, given 1.0"),
     ]
 )
@@ -92,19 +92,19 @@ test_no_model_is_built_from = each_raises(
 
 test_the_network_refuses = each_raises(
     [
-        (lambda: NET([[[0, 4]]]), TypeError, "tokens must be a tensor, got list"),
-        (lambda: NET(TOKENS[0]), ValueError, r"\(batch, rows, columns\), got \(3, 4\)"),
-        (lambda: NET(TOKENS[None]), ValueError, r"columns\), got \(1, 2, 3, 4\)"),
-        (lambda: NET(TOKENS[:0]), ValueError, r"got \(0, 3, 4\) \(no axis may be empty\)"),
-        (lambda: NET(TOKENS[:, :0]), ValueError, r"got \(2, 0, 4\) \(no axis may be empty\)"),
-        (lambda: NET(TOKENS[..., :0]), ValueError, r"got \(2, 3, 0\) \(no axis may be empty\)"),
-        (lambda: NET(TOKENS.float()), TypeError, "tokens must be torch.int64, got torch.float32"),
-        (lambda: NET(TOKENS.int()), TypeError, "tokens must be torch.int64, got torch.int32"),
+        (lambda: NET([[[0, 4]]]), TypeError, "tokens to be a tensor, given list"),
+        (lambda: NET(TOKENS[0]), ValueError, r"\(batch, rows, columns\), given \(3, 4\)"),
+        (lambda: NET(TOKENS[None]), ValueError, r"columns\), given \(1, 2, 3, 4\)"),
+        (lambda: NET(TOKENS[:0]), ValueError, r"given \(0, 3, 4\) \(no axis may be empty\)"),
+        (lambda: NET(TOKENS[:, :0]), ValueError, r"given \(2, 0, 4\) \(no axis may be empty\)"),
+        (lambda: NET(TOKENS[..., :0]), ValueError, r"given \(2, 3, 0\) \(no axis may be empty\)"),
+        (lambda: NET(TOKENS.float()), TypeError, "tokens to be torch.int64, given torch.float32"),
+        (lambda: NET(TOKENS.int()), TypeError, "tokens to be torch.int64, given torch.int32"),
         (lambda: NET(TOKENS.to("meta")), ValueError, "on cpu like the weights, .* on meta"),
         (
             lambda: with_token(33, 1, 2, 3),
             ValueError,
-            r"tokens in \[0, 32\]; tokens outside, got 1; .*: 33 in example 1, row 2, column 3",
+            r"tokens in \[0, 32\]; tokens outside, given 1; .*: 33 in example 1, row 2, column 3",
         ),
         (lambda: with_token(-1, 0, 1, 2), ValueError, "-1 in example 0, row 1, column 2"),
         (
@@ -115,11 +115,11 @@ test_the_network_refuses = each_raises(
         (
             lambda: with_token(4, 1, 2, 0),
             ValueError,
-            "start token 0 in column 0 of every row; rows without it, got 1; .*example 1, row 2",
+            "start token 0 in column 0 of every row; rows without it, given 1; .*example 1, row 2",
         ),
-        (lambda: NET(TOKENS[..., 1:]), ValueError, "rows without it, got 6; .*example 0, row 0"),
+        (lambda: NET(TOKENS[..., 1:]), ValueError, "rows without it, given 6; .*example 0, row 0"),
         (lambda: NET.encode(TOKENS[..., 1:]), ValueError, "start token 0 in column 0"),
-        (lambda: NET.encode(TOKENS.float()), TypeError, "tokens must be torch.int64"),
+        (lambda: NET.encode(TOKENS.float()), TypeError, "tokens to be torch.int64"),
         (
             lambda: NET(alignment(1, 17, 4)),
             ValueError,
@@ -130,14 +130,14 @@ test_the_network_refuses = each_raises(
             ValueError,
             "wanted at most max_columns = 16 columns, given 17",
         ),
-        (lambda: NET(TOKENS, chunk=0), ValueError, "chunk must be at least 1, got 0"),
-        (lambda: NET(TOKENS, chunk=-5), ValueError, "chunk must be at least 1, got -5"),
-        (lambda: NET(TOKENS, chunk=2.0), TypeError, "chunk must be an int, got 2.0"),
-        (lambda: NET.encode(TOKENS, chunk=-5), ValueError, "chunk must be at least 1, got -5"),
+        (lambda: NET(TOKENS, chunk=0), ValueError, "chunk to be at least 1, given 0"),
+        (lambda: NET(TOKENS, chunk=-5), ValueError, "chunk to be at least 1, given -5"),
+        (lambda: NET(TOKENS, chunk=2.0), TypeError, "chunk to be an int, given 2.0"),
+        (lambda: NET.encode(TOKENS, chunk=-5), ValueError, "chunk to be at least 1, given -5"),
         (
             lambda: NET(TOKENS[..., :1], return_contacts=True),
             ValueError,
-            r"attentions must have shape .*got \(2, 2, 3, 0, 0\) \(no axis may be empty\)",
+            r"attentions to have shape .*given \(2, 2, 3, 0, 0\) \(no axis may be empty\)",
         ),
     ]
 )
@@ -163,29 +163,29 @@ test_padding_is_refused_where = each_raises(
         (
             lambda: NET(changed(RAGGED, 1, 2, 3, to=1)),
             ValueError,
-            "rows of an example to end at one column; tokens against it, got 1; "
+            "rows of an example to end at one column; tokens against it, given 1; "
             "the first: example 1, row 2, column 3",
         ),
         (
             lambda: NET(changed(RAGGED, 0, 1, 3, to=1)),  # a row that ends early
             ValueError,
-            "end at one column; .*got 1; the first: example 0, row 1, column 3",
+            "end at one column; .*given 1; the first: example 0, row 1, column 3",
         ),
         (
             lambda: NET(changed(RAGGED, 0, 1, 4, to=7)),  # a row that ends late
             ValueError,
-            "end at one column; .*got 2; the first: example 0, row 0, column 4",
+            "end at one column; .*given 2; the first: example 0, row 0, column 4",
         ),
         (
             lambda: NET(changed(RAGGED, 1, 2, slice(None), to=1)),
             ValueError,
-            "padding after the last real row only; rows before a real one, got 1; "
+            "padding after the last real row only; rows before a real one, given 1; "
             "the first: example 1, row 2",
         ),
         (
             lambda: NET(changed(RAGGED, 1, slice(None), 4, to=1)),
             ValueError,
-            "padding after the last real column only; columns before a real one, got 1; "
+            "padding after the last real column only; columns before a real one, given 1; "
             "the first: example 1, column 4",
         ),
         (
@@ -196,12 +196,12 @@ test_padding_is_refused_where = each_raises(
         (
             lambda: NET(changed(RAGGED, 1, slice(None), slice(None), to=1)),
             ValueError,
-            "a real token in every example; examples without one, got 1; the first: example 1",
+            "a real token in every example; examples without one, given 1; the first: example 1",
         ),
         (
             lambda: NET(changed(RAGGED, 0, 2, 0, to=5)),
             ValueError,
-            "rows without it, got 1; the first: example 0, row 2",
+            "rows without it, given 1; the first: example 0, row 2",
         ),
     ]
 )
@@ -215,16 +215,20 @@ TAKES_MASK = {
     "encode": lambda mask: NET.encode(TOKENS, mask),
 }
 BAD_MASKS = [
-    ([[True]], TypeError, "mask must be a tensor, got list"),
-    (MASK[0], ValueError, r"mask must have shape \(2, 3, 4\), got \(3, 4\)"),
-    (MASK[:1], ValueError, r"mask must have shape \(2, 3, 4\), got \(1, 3, 4\)"),
-    (MASK[..., :3], ValueError, r"mask must have shape \(2, 3, 4\), got \(2, 3, 3\)"),
-    (MASK[:, 0], ValueError, r"mask must have shape \(2, 3, 4\), got \(2, 4\)"),
-    (MASK.long(), TypeError, r"mask must be torch.bool \(True = real\), got torch.int64"),
-    (MASK.float(), TypeError, r"mask must be torch.bool \(True = real\), got torch.float32"),
-    (MASK.to("meta"), ValueError, "mask must be on cpu, got a tensor on meta"),
-    (block_mask([(3, 4), (0, 4)], 3, 4), ValueError, "without one, got 1; .*example 1"),
-    (~block_mask([(1, 4), (1, 4)], 3, 4), ValueError, "last real row .*got 2; .*example 0, row 0"),
+    ([[True]], TypeError, "mask to be a tensor, given list"),
+    (MASK[0], ValueError, r"mask to have shape \(2, 3, 4\), given \(3, 4\)"),
+    (MASK[:1], ValueError, r"mask to have shape \(2, 3, 4\), given \(1, 3, 4\)"),
+    (MASK[..., :3], ValueError, r"mask to have shape \(2, 3, 4\), given \(2, 3, 3\)"),
+    (MASK[:, 0], ValueError, r"mask to have shape \(2, 3, 4\), given \(2, 4\)"),
+    (MASK.long(), TypeError, r"mask to be torch.bool \(True = real\), given torch.int64"),
+    (MASK.float(), TypeError, r"mask to be torch.bool \(True = real\), given torch.float32"),
+    (MASK.to("meta"), ValueError, "mask to be on cpu, given a tensor on meta"),
+    (block_mask([(3, 4), (0, 4)], 3, 4), ValueError, "without one, given 1; .*example 1"),
+    (
+        ~block_mask([(1, 4), (1, 4)], 3, 4),
+        ValueError,
+        "last real row .*given 2; .*example 0, row 0",
+    ),
     (~block_mask([(3, 1), (3, 1)], 3, 4), ValueError, "last real column .*example 0, column 0"),
     (~block_mask([(1, 1), (1, 1)], 3, 4), ValueError, "one column; .*example 0, row 0, column 0"),
 ]
@@ -244,22 +248,22 @@ TAKES_STATES = {
     "ColumnAttention": lambda x, **options: ColumnAttention(6, 3)(x, **options),
     "AxialBlock": lambda x, **options: AxialBlock(6, 3, 8)(x, **options),
 }
-SHAPE = r"x must have shape \(batch, rows, columns, 6\), got "
+SHAPE = r"x to have shape \(batch, rows, columns, 6\), given "
 
 
 @pytest.mark.parametrize("model", TAKES_STATES)
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        ([1.0], TypeError, "x must be a tensor, got list"),
+        ([1.0], TypeError, "x to be a tensor, given list"),
         (X[0], ValueError, SHAPE + r"\(3, 4, 6\)"),
         (X[..., :5], ValueError, SHAPE + r"\(2, 3, 4, 5\)"),
         (X[:, :0], ValueError, SHAPE + r"\(2, 0, 4, 6\) \(no axis may be empty\)"),
         (X[:, :, :0], ValueError, SHAPE + r"\(2, 3, 0, 6\) \(no axis may be empty\)"),
-        (X.double(), TypeError, "x must be torch.float32 like the weights, got torch.float64"),
-        (X.long(), TypeError, "x must be torch.float32 like the weights, got torch.int64"),
-        (X.to("meta"), ValueError, "x must be on cpu like the weights, got a tensor on meta"),
-        (X / 0, ValueError, "x must be finite, got 144 NaN or infinite of 144"),
+        (X.double(), TypeError, "x to be torch.float32 like the weights, given torch.float64"),
+        (X.long(), TypeError, "x to be torch.float32 like the weights, given torch.int64"),
+        (X.to("meta"), ValueError, "x to be on cpu like the weights, given a tensor on meta"),
+        (X / 0, ValueError, "x to be finite, given 144 NaN or infinite of 144"),
     ],
 )
 def test_every_layer_refuses_the_states(model, x, error, message):
@@ -270,7 +274,7 @@ def test_every_layer_refuses_the_states(model, x, error, message):
 @pytest.mark.parametrize("model", TAKES_STATES)
 @pytest.mark.parametrize(("chunk", "error"), [(0, ValueError), (-3, ValueError), (1.5, TypeError)])
 def test_every_layer_refuses_the_chunk(model, chunk, error):
-    with pytest.raises(error, match=f"chunk must be .*got {chunk}"):
+    with pytest.raises(error, match=f"chunk to be .*given {chunk}"):
         TAKES_STATES[model](X, chunk=chunk)
 
 
@@ -287,28 +291,28 @@ def fit(features: Tensor = PAIR_FEATURES, contacts: Tensor = PAIRS, **settings) 
 
 test_the_other_parts_refuse = each_raises(
     [
-        (lambda: ContactHead(6)(maps[0]), ValueError, r"attentions must have shape .*\(2, 3, 4, 4"),
+        (lambda: ContactHead(6)(maps[0]), ValueError, r"attentions to have shape .*\(2, 3, 4, 4"),
         (lambda: ContactHead(5)(maps), ValueError, r"layers x heads = 5 maps, given \(2, 3\)"),
         (
             lambda: ContactHead(6)(maps[..., :3]),
             ValueError,
-            r"\(2, 2, 3, 3, 3\), got \(2, 2, 3, 4, 3\)",
+            r"\(2, 2, 3, 3, 3\), given \(2, 2, 3, 4, 3\)",
         ),
         (lambda: ContactHead(6)(maps[:0]), ValueError, "no axis may be empty"),
-        (lambda: ContactHead(6)([1.0]), TypeError, "attentions must be a tensor, got list"),
-        (lambda: ContactHead(6)(maps, maps), ValueError, r"columns must have shape \(2, 4\), got"),
-        (lambda: ContactHead(6)(maps, ones(2, 4)), TypeError, "columns must be torch.bool"),
-        (lambda: fit(ones(5, 3)), ValueError, r"features .*\(pairs, 2\), got \(5, 3\)"),
+        (lambda: ContactHead(6)([1.0]), TypeError, "attentions to be a tensor, given list"),
+        (lambda: ContactHead(6)(maps, maps), ValueError, r"columns to have shape \(2, 4\), given"),
+        (lambda: ContactHead(6)(maps, ones(2, 4)), TypeError, "columns to be torch.bool"),
+        (lambda: fit(ones(5, 3)), ValueError, r"features .*\(pairs, 2\), given \(5, 3\)"),
         (lambda: fit(ones(0, 2)), ValueError, "no axis may be empty"),
-        (lambda: fit(contacts=PAIRS[:, None]), ValueError, r"contacts .*\(5\), got \(5, 1\)"),
-        (lambda: fit(contacts=PAIRS.float()), TypeError, "contacts must be torch.bool"),
-        (lambda: fit(ones(5, 2) * torch.nan), ValueError, "features must be finite, got 10"),
+        (lambda: fit(contacts=PAIRS[:, None]), ValueError, r"contacts .*\(5\), given \(5, 1\)"),
+        (lambda: fit(contacts=PAIRS.float()), TypeError, "contacts to be torch.bool"),
+        (lambda: fit(ones(5, 2) * torch.nan), ValueError, "features to be finite, given 10"),
         (lambda: fit(penalty=-1.0), ValueError, "penalty >= 0, given -1.0"),
         (lambda: fit(steps=0), ValueError, "steps must be at least 1, got 0"),
         (
             lambda: mask_tokens(TOKENS.float()),
             TypeError,
-            "tokens must be torch.int64, got torch.fl",
+            "tokens to be torch.int64, given torch.fl",
         ),
         (lambda: mask_tokens(TOKENS, rate=0.0), ValueError, "0 < rate <= 1.* given 0.0, 0.8 and"),
         (lambda: mask_tokens(TOKENS, rate=1.1), ValueError, "given 1.1, 0.8 and 0.1"),
@@ -316,11 +320,15 @@ test_the_other_parts_refuse = each_raises(
         (lambda: mask_tokens(TOKENS, swapped=0.3), ValueError, "given 0.15, 0.8 and 0.3"),
         (lambda: mask_tokens(TOKENS, letters=(5, 5)), ValueError, r"letters .*given \(5, 5\)"),
         (lambda: mask_tokens(TOKENS, letters=(-1, 5)), ValueError, r"letters .*given \(-1, 5\)"),
-        (lambda: diversity_subsample(TOKENS[0], 0), ValueError, "rows must be at least 1, got 0"),
-        (lambda: diversity_subsample(TOKENS[0], 2.0), TypeError, "rows must be an int, got 2.0"),
-        (lambda: diversity_subsample(TOKENS, 2), ValueError, r"\(rows, columns\), got \(2, 3, 4\)"),
+        (lambda: diversity_subsample(TOKENS[0], 0), ValueError, "rows to be at least 1, given 0"),
+        (lambda: diversity_subsample(TOKENS[0], 2.0), TypeError, "rows to be an int, given 2.0"),
+        (
+            lambda: diversity_subsample(TOKENS, 2),
+            ValueError,
+            r"\(rows, columns\), given \(2, 3, 4\)",
+        ),
         (lambda: diversity_subsample(TOKENS[0, :0], 2), ValueError, "no axis may be empty"),
-        (lambda: diversity_subsample([[1]], 2), TypeError, "alignment must be a tensor, got list"),
+        (lambda: diversity_subsample([[1]], 2), TypeError, "alignment to be a tensor, given list"),
     ]
 )
 

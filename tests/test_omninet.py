@@ -15,8 +15,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_attention import end_mask, largest, normal, seeded, with_gradients
-from slow_omninet import (
+from plain_attention import end_mask, largest, normal, seeded, with_gradients
+from plain_omninet import (
     BATCH,
     DENSE,
     FORMS,

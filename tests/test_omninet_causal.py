@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_attention import end_mask, largest
-from slow_omninet import (
+from plain_attention import end_mask, largest
+from plain_omninet import (
     CAUSAL,
     HEADS,
     HIDDEN,

@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from slow_attention import end_mask, largest
-from slow_omninet import CAUSAL, HEADS, HIDDEN, METAS, kind, redrawn
+from plain_attention import end_mask, largest
+from plain_omninet import CAUSAL, HEADS, HIDDEN, METAS, kind, redrawn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -9,9 +9,9 @@ What turns red when the code is broken (each was tried on a copy):
 
 import pytest
 import torch
+from plain_attention import end_mask
+from plain_omninet import HEADS, HIDDEN, METAS, kind
 from portability import Portability, compiled
-from slow_attention import end_mask
-from slow_omninet import HEADS, HIDDEN, METAS, kind
 
 from archbook.omninet import (
     OmniNet,

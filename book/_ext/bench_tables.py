@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
-from generated import sections
-from notation_tables import markdown_table
+from generated import markdown_table, sections
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 

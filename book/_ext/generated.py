@@ -7,6 +7,14 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 
+def markdown_table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table, cell for cell; a bar inside a cell is escaped."""
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for row in rows:
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    return lines
+
+
 def sections(directive: SphinxDirective, lines: Sequence[str], source: str) -> list[nodes.Node]:
     """The nodes of Markdown lines with headings; `source` names them in warnings."""
     box = nodes.section()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from generated import markdown_table
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -16,13 +17,6 @@ def read_notation(path: Path) -> list[dict[str, str]]:
     """The rows of the table, in its own order."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def markdown_table(titles: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table, cell for cell; a bar inside a cell is escaped."""
-    head = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    return head + ["| " + " | ".join(row) + " |" for row in escaped]
 
 
 class NotationTable(SphinxDirective):

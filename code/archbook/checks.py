@@ -28,21 +28,25 @@ def value_checks(enabled: bool) -> Iterator[None]:
 def require_positive_int(name: str, value: int) -> None:
     """Raise unless `value` is an integer of at least 1 (a bool is not an integer here)."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+        raise TypeError(
+            f"wanted {name} to be an int, given {value!r} of type {type(value).__name__}"
+        )
     if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+        raise ValueError(f"wanted {name} to be at least 1, given {value}")
 
 
 def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise unless `value` is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(
+            f"wanted {name} to be one of {', '.join(map(repr, choices))}, given {value!r}"
+        )
 
 
 def require_tensor(name: str, value: Tensor, shape: Sequence[int | str]) -> None:
     """Raise unless `value` is a tensor of this shape; a word stands for any size of at least 1."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        raise TypeError(f"wanted {name} to be a tensor, given {type(value).__name__}")
     given = tuple(value.shape)
     fits = len(given) == len(shape) and all(
         size >= 1 if isinstance(want, str) else size == want
@@ -51,17 +55,18 @@ def require_tensor(name: str, value: Tensor, shape: Sequence[int | str]) -> None
     if not fits:
         wanted = "(" + ", ".join(map(str, shape)) + ")"
         reason = " (no axis may be empty)" if 0 in given else ""
-        raise ValueError(f"{name} must have shape {wanted}, got {given}{reason}")
+        raise ValueError(f"wanted {name} to have shape {wanted}, given {given}{reason}")
 
 
 def require_like(name: str, value: Tensor, other: str, reference: Tensor) -> None:
     """Raise unless `value` lies on the device of `reference` and has its dtype."""
     if value.device != reference.device:
         raise ValueError(
-            f"{name} must be on {reference.device} like {other}, got a tensor on {value.device}"
+            f"wanted {name} to be on {reference.device} like {other}, "
+            f"given a tensor on {value.device}"
         )
     if value.dtype != reference.dtype:
-        raise TypeError(f"{name} must be {reference.dtype} like {other}, got {value.dtype}")
+        raise TypeError(f"wanted {name} to be {reference.dtype} like {other}, given {value.dtype}")
 
 
 def require_input(name: str, value: Tensor, shape: Sequence[int | str], weight: Tensor) -> None:
@@ -81,9 +86,9 @@ def require_mask(name: str, mask: Tensor, shape: Sequence[int], device: torch.de
     """Raise unless `mask` is a bool tensor (True = real) of this shape on this device."""
     require_tensor(name, mask, shape)
     if mask.dtype != torch.bool:
-        raise TypeError(f"{name} must be torch.bool (True = real), got {mask.dtype}")
+        raise TypeError(f"wanted {name} to be torch.bool (True = real), given {mask.dtype}")
     if mask.device != device:
-        raise ValueError(f"{name} must be on {device}, got a tensor on {mask.device}")
+        raise ValueError(f"wanted {name} to be on {device}, given a tensor on {mask.device}")
 
 
 def require_finite(name: str, value: Tensor) -> None:
@@ -92,22 +97,36 @@ def require_finite(name: str, value: Tensor) -> None:
         return
     bad = int(value.numel() - torch.isfinite(value).sum())
     if bad:
-        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite of {value.numel()}")
+        raise ValueError(
+            f"wanted {name} to be finite, given {bad} NaN or infinite of {value.numel()}"
+        )
 
 
-def require_between(name: str, value: Tensor, low: float | int, high: float | int) -> None:
+def require_between(name: str, value: Tensor, *, low: float | int, high: float | int) -> None:
     """Raise unless all of `value` lies in [low, high], which NaN does not; skipped likewise."""
     if not _values_are_read(value):
         return
     if not bool(((value >= low) & (value <= high)).all()):
         given = f"{value.min():g} to {value.max():g}"
-        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got {given}")
+        raise ValueError(f"wanted {name} to lie in [{low:g}, {high:g}], given {given}")
 
 
-def require_false(wish: str, value: Tensor) -> None:
-    """Raise with `wish` if any of the bool `value` is true; skipped likewise."""
-    if _values_are_read(value) and bool(value.any()):
-        raise ValueError(f"{wish}, got {int(value.sum())}")
+def require_false(
+    wish: str, bad: Tensor, axes: Sequence[str] = (), *, values: Tensor | None = None
+) -> None:
+    """Raise with `wish` if any of the bool `bad` is true; skipped likewise.
+
+    axes: their names, by which the first true place is told; values: what stands there, if wanted.
+    """
+    if not _values_are_read(bad) or not bool(bad.any()):
+        return
+    where = ""
+    if axes:
+        place = bad.nonzero()[0].tolist()
+        what = "" if values is None else f"{values[tuple(place)]} in "
+        named = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
+        where = f"; the first: {what}{named}"
+    raise ValueError(f"{wish}, given {int(bad.sum())}{where}")
 
 
 def _values_are_read(value: Tensor) -> bool:

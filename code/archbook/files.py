@@ -57,8 +57,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(unfinished, 0o644)  # mkstemp keeps others out; a committed file is for all
-        os.replace(unfinished, path)
+        Path(unfinished).chmod(0o644)  # mkstemp keeps others out; a committed file is for all
+        Path(unfinished).replace(path)
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise

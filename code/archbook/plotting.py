@@ -92,7 +92,7 @@ def style() -> _Restore:
     return _Restore(before)
 
 
-def show(fig: "Figure", alt: str, name: str | None = None, caption: str | None = None) -> None:
+def show(fig: "Figure", alt: str, name: str | None = None, *, caption: str | None = None) -> None:
     """Display the figure as a PNG at twice the page's pixels, and close it.
 
     `alt` says in a sentence or two what the figure shows, for who cannot see it. `name` and

@@ -84,7 +84,9 @@ def scores_of(model: GraphAutoencoder, data: GraphSet, noise_seed: int) -> dict[
 def train(config: Config, run: Run) -> dict:
     fit, valid, test = (graphs_of(config, part, run.device) for part in PARTS)
     size = fit.mask.sum(1).cpu()
-    model = GraphAutoencoder(config.encoder, config.hidden, config.layers, config.embedding)
+    model = GraphAutoencoder(
+        config.encoder, config.hidden, config.layers, embedding=config.embedding
+    )
     model = model.to(run.device)
     chosen = copy.deepcopy(model)  # the weights of the epoch with the lowest validation loss
     best = {"valid_bce": float("inf"), "epoch": 0}

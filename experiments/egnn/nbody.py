@@ -107,7 +107,7 @@ class Dynamics(nn.Module):
         bodies = {
             "egnn": lambda: egnn(edge_features=edge_features),
             "egnn_angles": lambda: egnn(edge_features=edge_features + 2),
-            "gnn": lambda: GNN(6, hidden, layers, 3, edge_features=1),
+            "gnn": lambda: GNN(6, hidden, layers, out_features=3, edge_features=1),
             "radial_field": lambda: RadialField(hidden, layers, edge_features, velocity=True),
             "linear": lambda: Linear(),
         }
@@ -133,9 +133,9 @@ class Dynamics(nn.Module):
             angles = [(between * drift).sum(-1, keepdim=True), drift.square().sum(-1, keepdim=True)]
             edge_attr = torch.cat([edge_attr, *angles], -1)
         if self.config.model == "radial_field":
-            return self.body(x, edges, edge_attr, v).reshape(shape)
+            return self.body(x, edges, edge_attr, v=v).reshape(shape)
         speed = v.norm(dim=-1, keepdim=True)
-        return self.body(speed, x, edges, edge_attr, v)[1].reshape(shape)
+        return self.body(speed, x, edges, edge_attr=edge_attr, v=v)[1].reshape(shape)
 
 
 class Linear(nn.Module):

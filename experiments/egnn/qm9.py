@@ -150,13 +150,14 @@ class Graphs:
         self.x = molecules.positions.to(device)
         self.y = y.float().to(device)  # normalised
 
-    def batch(self, which: Tensor) -> tuple[tuple, Tensor]:
+    def batch(self, which: Tensor) -> tuple[dict, Tensor]:
         """The model's inputs and the answers for the molecules at the places `which`."""
         atoms = self.molecules.atoms_of(which).to(self.device)
         sizes = self.molecules.sizes[which]
         edges = complete_edges(sizes.tolist(), self.device)
         graph = torch.arange(len(which)).repeat_interleave(sizes).to(self.device)
-        return (self.h[atoms], self.x[atoms], edges, graph, len(which)), self.y[which]
+        inputs = {"h": self.h[atoms], "x": self.x[atoms], "edges": edges}
+        return inputs | {"graph": graph, "graphs": len(which)}, self.y[which]
 
     def batches(self, size: int, shuffle: torch.Generator | None = None) -> Iterator:
         count = len(self.molecules)
@@ -175,7 +176,7 @@ def network(config: Config, targets: int) -> nn.Module:
 @torch.no_grad()
 def errors(model: nn.Module, graphs: Graphs, size: int) -> Tensor:
     """Mean absolute error of each target, normalised."""
-    parts = [(model(*inputs) - y).abs() for inputs, y in graphs.batches(size)]
+    parts = [(model(**inputs) - y).abs() for inputs, y in graphs.batches(size)]
     return torch.cat(parts).double().mean(0).cpu()
 
 
@@ -195,7 +196,7 @@ def fit_network(config: Config, run: Run, parts: dict[str, Molecules], y: dict[s
     with value_checks(False):
         for epoch in run.steps(config.epochs, best=best, curve=curve, shuffle=shuffle, **state):
             for inputs, answer in graphs["train"].batches(config.batch, shuffle):
-                loss = (model(*inputs) - answer).abs().mean(0).sum()
+                loss = (model(**inputs) - answer).abs().mean(0).sum()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

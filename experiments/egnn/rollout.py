@@ -59,7 +59,7 @@ class Leap(nn.Module):
         x, v, q = x.flatten(0, 1), v.flatten(0, 1), charges.flatten()[:, None]
         product = q[edges[0]] * q[edges[1]]
         speed = v.norm(dim=-1, keepdim=True)
-        new = v + TIME * self.body(speed, x, edges, product, v)[2]
+        new = v + TIME * self.body(speed, x, edges, edge_attr=product, v=v)[2]
         x = x + TIME * (v + new) / 2
         return x.reshape(shape), new.reshape(shape)
 

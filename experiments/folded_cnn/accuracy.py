@@ -166,7 +166,7 @@ def build(config: Config, height: int, width: int, classes: int) -> FoldedNet:
         net = NoScopeCNN(height, width, classes, filters=16, dense=128, fold=config.fold)
     else:
         shape = dict(filters=config.filters, convs=config.convs)
-        net = GameCNN(height, width, classes, 1, config.fold, **shape)
+        net = GameCNN(height, width, classes, units=1, fold=config.fold, **shape)
     if config.start == "torch":
         for part in net.modules():
             if isinstance(part, nn.Conv2d | nn.Linear):

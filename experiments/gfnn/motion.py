@@ -107,12 +107,17 @@ class Character(nn.Module):
         hidden = config.hidden
         bodies = {
             "gfnn": lambda: GridFunctionedNetwork(
-                INPUTS, hidden, OUTPUTS, config.grid, (True, False), init=config.init
+                INPUTS,
+                hidden,
+                OUTPUTS,
+                grid_shape=config.grid,
+                cyclic=(True, False),
+                init=config.init,
             ),
             "mlp": lambda: MLP(INPUTS, hidden, OUTPUTS),
-            "fourier": lambda: FourierMLP(INPUTS, hidden, OUTPUTS, 64, 0.02),
+            "fourier": lambda: FourierMLP(INPUTS, hidden, OUTPUTS, frequencies=64, scale=0.02),
             "pfnn": lambda: PhaseFunctionedNetwork(INPUTS, hidden, OUTPUTS),
-            "mann": lambda: ModeAdaptiveNetwork(INPUTS, hidden, OUTPUTS, 5),
+            "mann": lambda: ModeAdaptiveNetwork(INPUTS, hidden, OUTPUTS, gate_features=5),
             "copy": lambda: nn.Identity(),
         }
         if config.model not in bodies:
@@ -208,7 +213,7 @@ def roll_out(
         for seconds in SECONDS:
             there = path[-1 + round(seconds * FPS)] if seconds < 0 else here + seconds * ahead
             points.append(turned(there - here, -yaw))
-        x = network_input(state, torch.stack(points, 1), phase, speed)
+        x = network_input(state, torch.stack(points, 1), phase, speed=speed)
         y = model(x, grid_input(phase, speed))
         moved = y[:, POSE + 1 : POSE + 4] / FPS
         path.append(here + turned(moved[:, :2], yaw))

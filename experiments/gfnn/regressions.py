@@ -116,16 +116,20 @@ class Model(nn.Module):
                 inputs,
                 hidden,
                 1,
-                config.grid,
-                (self.cyclic, False),
-                config.edges,
-                act,
-                config.init,
+                grid_shape=config.grid,
+                cyclic=(self.cyclic, False),
+                edges=config.edges,
+                activation=act,
+                init=config.init,
             ),
-            "mlp": lambda: MLP(told, hidden, 1, act),
-            "fourier": lambda: FourierMLP(told, hidden, 1, 64, config.scale, act),
-            "pfnn": lambda: PhaseFunctionedNetwork(inputs, hidden, 1, act),
-            "mann": lambda: ModeAdaptiveNetwork(inputs, hidden, 1, told, activation=act),
+            "mlp": lambda: MLP(told, hidden, 1, activation=act),
+            "fourier": lambda: FourierMLP(
+                told, hidden, 1, frequencies=64, scale=config.scale, activation=act
+            ),
+            "pfnn": lambda: PhaseFunctionedNetwork(inputs, hidden, 1, activation=act),
+            "mann": lambda: ModeAdaptiveNetwork(
+                inputs, hidden, 1, gate_features=told, activation=act
+            ),
         }
         if config.model not in bodies:
             raise ValueError(f"model must be one of {', '.join(bodies)}, got {config.model!r}")

@@ -63,7 +63,15 @@ class Reader(nn.Module):
         features = config.hidden if config.model in ("lmu", "lstm") else width
         if config.model == "lmu":
             theta, write = float(config.length), nn.Identity()
-            self.body = LMU(width, features, width, config.order, theta, False, write)
+            self.body = LMU(
+                width,
+                features,
+                width,
+                order=config.order,
+                theta=theta,
+                return_sequences=False,
+                write_activation=write,
+            )
         elif config.model == "lstm":
             self.body = nn.LSTM(width, features, batch_first=True)
         elif config.model == "transformer":

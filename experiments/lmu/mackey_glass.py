@@ -82,7 +82,9 @@ def build(config: Config) -> nn.Module:
     dense = [nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)]
     bodies = {
         "lmu": lambda: [
-            LMU(1, hidden, 1, config.order, config.theta, write_activation=nn.Identity()),
+            LMU(
+                1, hidden, 1, order=config.order, theta=config.theta, write_activation=nn.Identity()
+            ),
             *dense,
         ],
         "lstm": lambda: [LSTM(hidden), nn.Linear(hidden, 1)],

@@ -91,11 +91,19 @@ def build(config: Config, steps: int) -> nn.Module:
     """(batch, steps, 1) -> (batch, classes)."""
     hidden, features = config.hidden, config.hidden
     if config.model == "lmu":
-        body = LMU(1, hidden, 1, config.order, config.theta, False, write_activation=nn.Identity())
+        body = LMU(
+            1,
+            hidden,
+            1,
+            order=config.order,
+            theta=config.theta,
+            return_sequences=False,
+            write_activation=nn.Identity(),
+        )
         nn.init.ones_(body.U_x.weight)  # as in 2019: start by writing the pixel itself
         nn.init.zeros_(body.U_x.bias)
     elif config.model == "lmu2019":
-        cell = LMUCell(1, hidden, config.order, config.theta)
+        cell = LMUCell(1, hidden, config.order, theta=config.theta)
         nn.init.ones_(cell.e_x.weight)  # the published psMNIST start: only the pixel is written
         for kernel in (cell.e_h, cell.W_x, cell.W_h):
             nn.init.zeros_(kernel.weight)

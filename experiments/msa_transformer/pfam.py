@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from archbook.checks import value_checks
-from archbook.data.alphabet import FIRST_LETTER, GAP, PADDING, RESIDUES
+from archbook.data.alphabet import GAP
 from archbook.data.families import Family, family, split_families
 from archbook.data.potts import shuffle_within_columns
 from archbook.dca import (
@@ -38,6 +38,7 @@ from archbook.msa_transformer import (
     mask_tokens,
 )
 from archbook.running import Run, main, warmed_cosine
+from archbook.vocabulary import AMINO_ACIDS, FIRST_LETTER, PADDING
 
 DEPTHS = (16, 32, 64, 128, 256)  # rows shown at test time
 READ_AT = (16, 64)  # rows shown when the regression is fitted
@@ -99,12 +100,12 @@ def kinds(config: Config) -> dict[str, tuple[str, ...]]:
 def states(tokens: Tensor) -> Tensor:
     """Twenty residues, and a state for gaps and all other letters."""
     letters = tokens - FIRST_LETTER
-    return torch.where(letters < RESIDUES, letters, RESIDUES)
+    return torch.where(letters < AMINO_ACIDS, letters, AMINO_ACIDS)
 
 
 def per_family(method, tokens: Tensor) -> Tensor:
     """Scores of DCA; gaps are a state of their own, and left out of a pair's score."""
-    return method(states(tokens), states=RESIDUES + 1, gap=RESIDUES)
+    return method(states(tokens), states=AMINO_ACIDS + 1, gap=AMINO_ACIDS)
 
 
 def stretch(tokens: Tensor, rows: int, columns: int, draw: torch.Generator) -> Tensor:
@@ -255,7 +256,7 @@ class Reader:
         return self.head.regression(self.features(tokens))[..., 0]
 
 
-def precisions(score, config: Config, depth: int, choice: str = "") -> dict[str, list[float]]:
+def precisions_at_L(score, config: Config, depth: int, choice: str = "") -> dict[str, list[float]]:
     """By kind and measure, the precision of each of its families."""
     found: dict[str, list[float]] = {}
     for kind in ("seen", "valid", "unseen"):
@@ -271,12 +272,12 @@ def precisions(score, config: Config, depth: int, choice: str = "") -> dict[str,
 
 
 def measure(score, config: Config, depths: tuple[int, ...]) -> dict:
-    """Means of `precisions` at every depth, and each family's for the top L at SEPARATION."""
+    """Means of `precisions_at_L` at every depth, and each family's for the top L at SEPARATION."""
     metrics: dict = {}
     for depth in sorted({min(depth, config.deepest) for depth in depths}):
         other_rows = ("random", "nearest") if depth == CHOICES_AT else ()
         for choice in ("", "shuffled", *other_rows):
-            for measured, values in precisions(score, config, depth, choice).items():
+            for measured, values in precisions_at_L(score, config, depth, choice).items():
                 name = f"{choice}_{measured}_{depth}".lstrip("_")
                 metrics[name] = sum(values) / len(values)
                 if measured.endswith(f"_L_{SEPARATION}"):

@@ -152,7 +152,7 @@ def features(model: MSATransformer, tokens: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-def precision(
+def precision_at_K(
     scores: Tensor, contacts: Tensor, config: Config, order: Tensor | None = None
 ) -> Tensor:
     """Precision at K, the number of true contacts, of each family; columns may stand in `order`."""
@@ -174,7 +174,7 @@ def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
         return features(model, tokens[:, :depth].to(run.device))
 
     by_head = seen(valid, CONTROL_DEPTH).permute(3, 0, 1, 2)
-    score = [precision(scores, valid.contacts, config).mean().item() for scores in by_head]
+    score = [precision_at_K(scores, valid.contacts, config).mean().item() for scores in by_head]
     head = int(torch.tensor(score).argmax())
     regression = ContactHead(len(score))
     apart = torch.ones(config.columns, config.columns).triu(SEPARATION).bool()
@@ -189,7 +189,7 @@ def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
     metrics = {"head": head, "used_heads": int((regression.regression.weight != 0).sum())}
     for depth in DEPTHS:
         for reader, values in scores(seen(test, depth)).items():
-            metrics |= summary(f"{reader}_{depth}", precision(values, test.contacts, config))
+            metrics |= summary(f"{reader}_{depth}", precision_at_K(values, test.contacts, config))
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(config.columns, generator=draw)
     uncoupled = families(replace(config, beta=0.0), "test")
@@ -204,7 +204,7 @@ def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
     for name, (tokens, moved) in controls.items():
         contacts = test.contacts if moved is None else test.contacts[:, moved][:, :, moved]
         for reader, values in scores(seen(test, CONTROL_DEPTH, tokens)).items():
-            found = precision(values, contacts, config, moved)
+            found = precision_at_K(values, contacts, config, moved)
             metrics |= summary(f"{reader}_{name}", found)
     return metrics
 
@@ -215,7 +215,7 @@ def read_families(config: Config) -> dict:
     metrics = {}
     for depth in DEPTHS:
         scores = torch.stack([method(x[:depth].long()) for x in test.sequences])
-        metrics |= summary(str(depth), precision(scores, test.contacts, config))
+        metrics |= summary(str(depth), precision_at_K(scores, test.contacts, config))
     return metrics
 
 

@@ -78,7 +78,7 @@ def structure(code: str, query: str, pretend: bool) -> Chain:
     return on_query(read_pdb(fetched(f"{code}.pdb"), "A"), query)
 
 
-def precisions(scores: Tensor, chain: Chain) -> dict[str, float]:
+def precisions_at_L(scores: Tensor, chain: Chain) -> dict[str, float]:
     """Among the best L, L / 2 and L / 5 long-range pairs."""
     length = len(chain.sequence)
     place = torch.arange(length)
@@ -101,7 +101,7 @@ def train(config: Config, run: Run) -> dict:
         tokens = with_start(diversity_subsample(alignment.tokens(), config.rows))
         contacts = model(tokens[None].to(run.device), return_contacts=True).contacts[0].cpu()
         chain = structure(code, alignment.rows[0], config.pretend)
-        found = precisions(contacts, chain)
+        found = precisions_at_L(contacts, chain)
         metrics |= {f"precision_{code}_{name}": value for name, value in found.items()}
     return metrics
 

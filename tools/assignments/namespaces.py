@@ -61,5 +61,5 @@ def why_open(hidden: list[Path]) -> str:
         os.write(writer, reason.encode())
         os._exit(0)
     os.close(writer)
-    with open(reader, "rb") as told:
+    with os.fdopen(reader, "rb") as told:
         return told.read().decode()

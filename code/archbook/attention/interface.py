@@ -46,7 +46,7 @@ class Attention(nn.Module):
     def check_home(self, q: Tensor) -> None:
         """Refuse queries of another dtype or device than the layer's own."""
         if not q.is_floating_point():
-            raise TypeError(f"q must be floating, got {q.dtype}")
+            raise TypeError(f"wanted floating q, given {q.dtype}")
 
     def checked(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, group: int | None

@@ -1,22 +1,22 @@
-"""Data sets by name and signals by equation; nothing is read or fetched before it is asked for."""
+"""Data sets by name and signals by equation; nothing is read or fetched before it is asked for.
 
+Here are the functions that give data, and what fetching needs. The types they return, the rules by
+which a set was made and its constants are imported from the set's own file.
+"""
+
+from archbook.data.alignments import esm_example
+from archbook.data.families import family, split_families
 from archbook.data.fetching import DataError, DataSet, cache_dir, fetch
-from archbook.data.graphs import GraphSet, community_graphs, erdos_renyi_graphs
-from archbook.data.images import (
-    ImageSet,
-    digits,
-    fashion_mnist,
-    mnist,
-    sign_digits,
-    two_digit_crops,
-)
-from archbook.data.listops import ListOpsDesign, ListOpsSet, listops, root_floor
-from archbook.data.locomotion import FramePairs, Gait, frame_pairs, gaits
+from archbook.data.graphs import community_graphs, erdos_renyi_graphs
+from archbook.data.images import digits, fashion_mnist, mnist, sign_digits, two_digit_crops
+from archbook.data.listops import listops
+from archbook.data.locomotion import frame_pairs, gaits
 from archbook.data.manifest import shipped, shipped_names
-from archbook.data.nbody import NBodySet, nbody_set
-from archbook.data.qm9 import Molecules, qm9_20k, qm9_full
-from archbook.data.regressions import RegressionSet, regression_set
-from archbook.data.reviews import ReviewSet, imdb
+from archbook.data.nbody import nbody_set
+from archbook.data.potts import potts_families
+from archbook.data.qm9 import qm9_20k, qm9_full
+from archbook.data.regressions import regression_set
+from archbook.data.reviews import imdb
 from archbook.data.sequences import (
     mackey_glass,
     nrmse,
@@ -24,26 +24,17 @@ from archbook.data.sequences import (
     prediction_pairs,
     white_signal,
 )
-from archbook.data.text import TextSet, shakespeare
+from archbook.data.text import shakespeare
 
 __all__ = [
     "DataError",
     "DataSet",
-    "FramePairs",
-    "Gait",
-    "GraphSet",
-    "ImageSet",
-    "ListOpsDesign",
-    "ListOpsSet",
-    "Molecules",
-    "NBodySet",
-    "RegressionSet",
-    "ReviewSet",
-    "TextSet",
     "cache_dir",
     "community_graphs",
     "digits",
     "erdos_renyi_graphs",
+    "esm_example",
+    "family",
     "fashion_mnist",
     "fetch",
     "frame_pairs",
@@ -55,15 +46,16 @@ __all__ = [
     "nbody_set",
     "nrmse",
     "permuted",
+    "potts_families",
     "prediction_pairs",
     "qm9_20k",
     "qm9_full",
     "regression_set",
-    "root_floor",
     "shakespeare",
     "shipped",
     "shipped_names",
     "sign_digits",
+    "split_families",
     "two_digit_crops",
     "white_signal",
 ]

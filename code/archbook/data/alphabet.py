@@ -1,4 +1,4 @@
-"""The alphabet of the MSA Transformer: 33 tokens, with the numbers of fair-esm."""
+"""The letters of the MSA Transformer's alphabet, and rows of them as tokens and back."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,9 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-START, PADDING, END, UNKNOWN = 0, 1, 2, 3  # there: cls, pad, eos, unk
-LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO.-"  # tokens 4 to 30
-FIRST_LETTER = 4
-NULL, MASK = 31, 32  # null_1 fills the table up to a multiple of eight, MASK is what a model fills
-VOCABULARY = 33
-RESIDUES = 20  # the first letters are the amino acids; X B U Z O are unknown, mixed and rare ones
+from archbook.vocabulary import FIRST_LETTER, START
+
+LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO.-"  # tokens 4 to 30; X B U Z O: unknown, mixed and rare ones
 GAP = FIRST_LETTER + LETTERS.index("-")
 
 _NO_LETTER = 255

@@ -63,7 +63,7 @@ def fetch(data: DataSet) -> Path:
             print(f"archbook: fetching {data.name} from {source}", file=sys.stderr, flush=True)
             try:
                 for name, stream in source.streams(tuple(missing), scratch):
-                    _store(stream, scratch / "part", folder / name, data.files[name])
+                    _store(stream, scratch / "part", folder / name, digest=data.files[name])
                     missing.remove(name)
             except Exception as error:  # whatever went wrong, the next source may still work
                 failures.append(f"{source}: {str(error) or type(error).__name__}")
@@ -71,7 +71,7 @@ def fetch(data: DataSet) -> Path:
                 return folder
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    raise DataError(_out_of_reach(data, folder, missing, failures))
+    raise DataError(_out_of_reach(data, folder, missing, failures=failures))
 
 
 def _holds(path: Path, digest: str) -> bool:
@@ -93,7 +93,7 @@ def _scratch_in(folder: Path) -> Path:
         ) from error
 
 
-def _store(stream: Stream, part: Path, place: Path, digest: str) -> None:
+def _store(stream: Stream, part: Path, place: Path, *, digest: str) -> None:
     found, size = hashlib.sha256(), 0
     with part.open("wb") as file:
         try:
@@ -111,7 +111,7 @@ def _store(stream: Stream, part: Path, place: Path, digest: str) -> None:
     part.replace(place)
 
 
-def _out_of_reach(data: DataSet, folder: Path, missing: list[str], failures: list[str]) -> str:
+def _out_of_reach(data: DataSet, folder: Path, missing: list[str], *, failures: list[str]) -> str:
     wrong = [name for name in missing if (folder / name).exists()]
     lines = [
         f"the data set {data.name!r} lacks {', '.join(missing)}; tried:",

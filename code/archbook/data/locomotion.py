@@ -22,8 +22,10 @@ from archbook.data.motion import (
     Skeleton,
     axis_rotation,
     forward_kinematics,
+    mirrored,
     part_of_rotation,
     read_bvh,
+    repeated,
     rotation_from_6d,
     rotation_from_quaternion,
     rotation_to_6d,
@@ -136,7 +138,7 @@ def frame_pairs(part: str) -> FramePairs:
 def _pairs(gait: Gait, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     state = states(gait)
     x = network_input(
-        state[frames], trajectory(gait)[frames], gait.phase[frames], gait.speed[frames]
+        state[frames], trajectory(gait)[frames], gait.phase[frames], speed=gait.speed[frames]
     )
     advance = gait.phase[frames + 1] - gait.phase[frames]
     return (
@@ -150,6 +152,7 @@ def network_input(
     state: Float[Tensor, "batch 84"],
     path: Float[Tensor, "batch 4 2"],
     phase: Float[Tensor, " batch"],
+    *,
     speed: Float[Tensor, " batch"],
 ) -> Float[Tensor, "batch 95"]:
     turn = 2 * math.pi * phase
@@ -236,7 +239,7 @@ def describe(name: str, motion: Motion, loop: bool = False) -> Gait:
     inside = (0, len(motion))
     if loop:
         inside = (len(motion) - 1, 2 * (len(motion) - 1))
-        motion = _repeated(motion, 3)
+        motion = repeated(motion, 3)
     feet = motion.positions()[:, motion.skeleton.place(*FEET)]
     ground = feet[..., 2].amin(1).quantile(0.2)
     motion = replace(motion, root=motion.root - torch.stack([ground * 0, ground * 0, ground]))
@@ -377,25 +380,6 @@ def retargeted() -> Motion:
 def _end_of(skeleton: Skeleton, joint: str) -> str:
     """The joint at the other end of a limb."""
     return skeleton.names[skeleton.parents.index(skeleton.names.index(joint))]
-
-
-def mirrored(motion: Motion) -> Motion:
-    """Left for right: seen in a mirror on the plane of x and z."""
-    flip = torch.tensor([1.0, -1, 1], dtype=motion.root.dtype)
-    swap = {"right": "left", "left": "right"}
-    names = motion.skeleton.names
-    other = [
-        names.index("_".join([swap.get(word, word) for word in name.split("_")])) for name in names
-    ]
-    rotations = flip[:, None] * motion.rotations[:, other] * flip
-    return replace(motion, rotations=rotations, root=motion.root * flip)
-
-
-def _repeated(motion: Motion, times: int) -> Motion:
-    """The cycle several times, every one further on; its last frame, the first again, is left."""
-    further = (motion.root[-1] - motion.root[0]) * torch.tensor([1.0, 1.0, 0.0])
-    root = torch.cat([motion.root[:-1] + further * k for k in range(times)])
-    return replace(motion, rotations=motion.rotations[:-1].repeat(times, 1, 1, 1), root=root)
 
 
 def _average(values: Tensor, reach: int) -> Tensor:

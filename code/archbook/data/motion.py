@@ -6,7 +6,7 @@ World axes: x forward, y to the left, z up; metres and seconds. A rotation matri
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +125,25 @@ def part_of_rotation(
     angle = ((R.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1).acos()
     skew = (R - R.mT) / (2 * torch.sinc(angle / math.pi))[..., None, None]  # the logarithm of R
     return torch.linalg.matrix_exp(share[..., None, None] * skew)
+
+
+def mirrored(motion: Motion) -> Motion:
+    """Left for right: seen in a mirror on the plane of x and z."""
+    flip = torch.tensor([1.0, -1, 1], dtype=motion.root.dtype)
+    swap = {"right": "left", "left": "right"}
+    names = motion.skeleton.names
+    other = [
+        names.index("_".join([swap.get(word, word) for word in name.split("_")])) for name in names
+    ]
+    rotations = flip[:, None] * motion.rotations[:, other] * flip
+    return replace(motion, rotations=rotations, root=motion.root * flip)
+
+
+def repeated(motion: Motion, times: int) -> Motion:
+    """The cycle several times, every one further on; its last frame, the first again, is left."""
+    further = (motion.root[-1] - motion.root[0]) * torch.tensor([1.0, 1.0, 0.0])
+    root = torch.cat([motion.root[:-1] + further * k for k in range(times)])
+    return replace(motion, rotations=motion.rotations[:-1].repeat(times, 1, 1, 1), root=root)
 
 
 def read_bvh(path: Path) -> Motion:

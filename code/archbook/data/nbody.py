@@ -88,6 +88,7 @@ def simulate(
     positions: Float[Tensor, "systems particles 3"],
     velocities: Float[Tensor, "systems particles 3"],
     charges: Float[Tensor, "systems particles"],
+    *,
     steps: int,
     dt: float = 0.001,
     sample_every: int = 100,
@@ -116,12 +117,14 @@ def simulate(
     if not all(np.isfinite(value).all() for value in (x0, v0, q)):
         raise ValueError("wanted finite positions, velocities and charges, given NaN or infinity")
     chunks = [slice(first, first + CHUNK) for first in range(0, len(x0), CHUNK)]
-    runs = [_simulate(x0[c], v0[c], q[c], steps, dt, sample_every) for c in chunks]
+    runs = [
+        _simulate(x0[c], v0[c], q[c], steps=steps, dt=dt, sample_every=sample_every) for c in chunks
+    ]
     x, v = (torch.from_numpy(np.concatenate(part)) for part in zip(*runs, strict=True))
     return x, v
 
 
-def _simulate(x, v, q, steps: int, dt: float, sample_every: int):
+def _simulate(x, v, q, *, steps: int, dt: float, sample_every: int):
     """One chunk, in arrays (particle, axis, system), over the pairs a < b (opposite forces)."""
     _, particles, _ = x.shape
     # copies: the loop works in place, and one system is contiguous in either order

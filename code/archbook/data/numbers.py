@@ -61,7 +61,7 @@ def vocabulary(language: str) -> list[str]:
         "german": [*GERMAN_SMALL, *GERMAN_TENS, "hundert", "tausend", "und", "eins"],
     }
     if language not in words:
-        raise ValueError(f"language must be one of {', '.join(words)}, got {language!r}")
+        raise ValueError(f"wanted language to be one of {', '.join(words)}, given {language!r}")
     return ["<pad>", "<start>", "<stop>", *words[language]]
 
 

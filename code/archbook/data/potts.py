@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
 from torch import Tensor
 
-from archbook.data.alphabet import FIRST_LETTER, RESIDUES
+from archbook.vocabulary import AMINO_ACIDS, FIRST_LETTER
 
 TRIES = 100  # to place the contacts of one family
 CHUNK = 64  # families at a time: what a step touches stays in the processor's cache
@@ -35,8 +35,8 @@ class PottsDesign:
         for name in ("columns", "contacts", "min_separation", "max_degree"):
             if getattr(self, name) < 1:
                 raise ValueError(f"wanted {name} >= 1, given {getattr(self, name)}")
-        if not 2 <= self.letters <= RESIDUES:
-            raise ValueError(f"wanted 2 to {RESIDUES} letters, given {self.letters}")
+        if not 2 <= self.letters <= AMINO_ACIDS:
+            raise ValueError(f"wanted 2 to {AMINO_ACIDS} letters, given {self.letters}")
         for name in ("beta", "field_std"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"wanted {name} >= 0 and finite, given {getattr(self, name)}")
@@ -134,7 +134,7 @@ def draw_models(count: int, design: PottsDesign, seed: int | list[int] = 0) -> P
 
 
 def sample_sequences(
-    models: PottsModels, rows: int, sweeps: int = 30, seed: int | list[int] = 0
+    models: PottsModels, rows: int, sweeps: int = 30, *, seed: int | list[int] = 0
 ) -> UInt8[Tensor, "families rows columns"]:
     """Gibbs sampling: every row is a chain of its own, from uniform letters, `sweeps` sweeps long.
 
@@ -148,7 +148,9 @@ def sample_sequences(
     streams = _streams(len(models.fields), seed, kind=1)
     chunks = [slice(first, first + CHUNK) for first in range(0, len(streams), CHUNK)]
     h, pairs, J = models.fields.numpy(), models.pairs.numpy(), models.couplings.numpy()
-    drawn = [_gibbs(h[c], pairs[c], J[c], streams[c], rows, sweeps) for c in chunks]
+    drawn = [
+        _gibbs(h[c], pairs[c], J[c], streams=streams[c], rows=rows, sweeps=sweeps) for c in chunks
+    ]
     return torch.from_numpy(np.concatenate(drawn))
 
 
@@ -156,6 +158,7 @@ def potts_families(
     count: int,
     design: PottsDesign,
     rows: int = 48,
+    *,
     sweeps: int = 30,
     seed: int | list[int] = 0,
 ) -> PottsFamilies:
@@ -164,7 +167,7 @@ def potts_families(
     More families of one seed begin with the same ones.
     """
     models = draw_models(count, design, seed)
-    return PottsFamilies(sample_sequences(models, rows, sweeps, seed), models.contact_map())
+    return PottsFamilies(sample_sequences(models, rows, sweeps, seed=seed), models.contact_map())
 
 
 def shuffle_within_columns(
@@ -217,6 +220,7 @@ def _gibbs(
     fields: np.ndarray,
     pairs: np.ndarray,
     couplings: np.ndarray,
+    *,
     streams: Sequence[np.random.Generator],
     rows: int,
     sweeps: int,

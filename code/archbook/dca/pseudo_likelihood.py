@@ -28,6 +28,7 @@ def pseudo_likelihood(
     alignment: Integer[Tensor, "rows columns"],
     states: int,
     coupling_l2: float | None = None,
+    *,
     identity: float | None = 0.8,
     gap: int | None = None,
     tolerance: float = 3e-3,
@@ -43,6 +44,7 @@ def pseudo_likelihood_loss(
     h: Float[Tensor, " terms"],
     J: Float[Tensor, "terms terms"],
     x: Float[Tensor, "rows terms"],
+    *,
     weights: Float[Tensor, " rows"],
     states: int,
     field_l2: float,
@@ -72,6 +74,7 @@ def fit_pseudo_likelihood(
     alignment: Integer[Tensor, "rows columns"],
     states: int,
     field_l2: float = L2,
+    *,
     coupling_l2: float | None = None,
     identity: float | None = 0.8,
     tolerance: float = 3e-3,
@@ -96,7 +99,7 @@ def fit_pseudo_likelihood(
     wanted = {"field_l2": field_l2, "coupling_l2": coupling_l2, "tolerance": tolerance}
     for name, value in wanted.items():
         if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+            raise ValueError(f"wanted {name} to be positive, given {value}")
     weights = row_weights(alignment, states, identity).to(dtype)
     x = one_hot_rows(alignment, states, dtype)
     total = weights.sum()
@@ -120,7 +123,7 @@ def fit_pseudo_likelihood(
             J = v * v_scale
             h = u * u_scale - f @ J
             loss, to_h, to_J = pseudo_likelihood_loss(
-                h, J, x, weights, states, field_l2, coupling_l2
+                h, J, x, weights=weights, states=states, field_l2=field_l2, coupling_l2=coupling_l2
             )
             residual = (torch.maximum(to_h.abs().max(), to_J.abs().max()) / total).item()
             if not best or residual < best["residual"]:

@@ -25,7 +25,7 @@ def contact_scores(
     """
     _, _, states, _ = couplings.shape
     if gap is not None and not 0 <= gap < states:
-        raise ValueError(f"gap must lie in [0, {states - 1}], got {gap}")
+        raise ValueError(f"wanted gap to lie in [0, {states - 1}], given {gap}")
     kept = [a for a in range(states) if a != gap]
     norms = zero_sum_gauge(couplings)[:, :, kept][..., kept].norm(dim=(2, 3))
     norms.fill_diagonal_(0)
@@ -44,8 +44,8 @@ def apc(
     """
     if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2] or scores.shape[-1] < 2:
         raise ValueError(
-            f"scores must have shape (.., columns, columns) with at least 2 columns, "
-            f"got {tuple(scores.shape)}"
+            f"wanted scores to have shape (.., columns, columns) with at least 2 columns, "
+            f"given {tuple(scores.shape)}"
         )
     columns = scores.shape[-1]
     own = torch.eye(columns, dtype=torch.bool, device=scores.device)
@@ -63,6 +63,7 @@ def top_pairs(
     scores: Float[Tensor, "columns columns"],
     k: int,
     min_separation: int = 1,
+    *,
     valid: Bool[Tensor, "columns columns"] | None = None,
 ) -> Int64[Tensor, "pairs 2"]:
     """The k pairs i < j of the highest scores, best first; as many as there are, if fewer.
@@ -71,7 +72,7 @@ def top_pairs(
     and s_ji; equal ones keep reading order.
     """
     require_tensor("scores", scores, ("columns", "columns"))
-    ranked, i, j, allowed = _ranking(scores, k, min_separation, valid)
+    ranked, i, j, allowed = _ranking(scores, k, min_separation, valid=valid)
     ranked = ranked[: min(k, int(allowed.sum()))]
     return torch.stack([i[ranked], j[ranked]], -1)
 
@@ -80,6 +81,7 @@ def precision_at(
     scores: Float[Tensor, "*maps columns columns"],
     contacts: Bool[Tensor, "*#maps columns columns"],
     k: int,
+    *,
     min_separation: int = 1,
     valid: Bool[Tensor, "*#maps columns columns"] | None = None,
 ) -> Float[Tensor, "*maps"]:
@@ -88,7 +90,7 @@ def precision_at(
     `contacts` and `valid` are symmetric, of one map or of all. If fewer than k pairs are eligible
     the missing ones count as wrong, as in the published evaluation: see `precision_ceiling`.
     """
-    ranked, i, j, allowed = _ranking(scores, k, min_separation, valid)
+    ranked, i, j, allowed = _ranking(scores, k, min_separation, valid=valid)
     _require_map("contacts", contacts, scores.shape[-1])
     hits = (contacts[..., i, j] & allowed).expand(ranked.shape)
     return hits.gather(-1, ranked[..., :k]).sum(-1) / k
@@ -98,14 +100,15 @@ def precision_ceiling(
     contacts: Bool[Tensor, "*maps columns columns"],
     k: int,
     min_separation: int = 1,
+    *,
     valid: Bool[Tensor, "*#maps columns columns"] | None = None,
 ) -> Float[Tensor, "*maps"]:
     """The best `precision_at` that any scores can reach: below 1 with fewer than k contacts."""
-    return precision_at(contacts.float(), contacts, k, min_separation, valid)
+    return precision_at(contacts.float(), contacts, k, min_separation=min_separation, valid=valid)
 
 
 def _ranking(
-    scores: Tensor, k: int, min_separation: int, valid: Tensor | None
+    scores: Tensor, k: int, min_separation: int, *, valid: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(order of the pairs i < j, best first; i; j; which are valid). Invalid ones come last."""
     require_positive_int("k", k)
@@ -127,5 +130,5 @@ def _require_map(name: str, value: Tensor, columns: int) -> None:
     """Raise unless the last two axes have `columns` entries each."""
     if value.ndim < 2 or value.shape[-2:] != (columns, columns):
         raise ValueError(
-            f"{name} must have shape (.., {columns}, {columns}), got {tuple(value.shape)}"
+            f"wanted {name} to have shape (.., {columns}, {columns}), given {tuple(value.shape)}"
         )

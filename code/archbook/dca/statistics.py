@@ -20,7 +20,7 @@ def sequence_weights(
     Gaps that face gaps agree. Cost: O(rows^2 columns states) time, O(rows) memory; float64.
     """
     if not 0 <= identity < 1:
-        raise ValueError(f"identity must lie in [0, 1), got {identity}")
+        raise ValueError(f"wanted identity to lie in [0, 1), given {identity}")
     x = one_hot_rows(alignment, states, torch.float32)  # counts up to 2^24 are exact
     least = identity * alignment.shape[1] + 1e-6  # 0.8 * columns may come out a little low
     near = [(part @ x.mT > least).sum(1) for part in x.split(CHUNK)]
@@ -31,6 +31,7 @@ def frequencies(
     alignment: Integer[Tensor, "rows columns"],
     states: int,
     weights: Float[Tensor, " rows"],
+    *,
     pseudocount: float = 0.0,
 ) -> tuple[Float[Tensor, "columns states"], Float[Tensor, "columns columns states states"]]:
     """(f_i(a), f_ij(a, b)) of weighted rows, mixed with a share `pseudocount` of the uniform.
@@ -38,7 +39,7 @@ def frequencies(
     f_i = (1 - s) f_i + s / q and f_ij = (1 - s) f_ij + s / q^2; f_ii is diagonal, of f_i.
     """
     if not 0 <= pseudocount <= 1:
-        raise ValueError(f"pseudocount must lie in [0, 1], got {pseudocount}")
+        raise ValueError(f"wanted pseudocount to lie in [0, 1], given {pseudocount}")
     require_tensor("weights", weights, (len(alignment),))
     x = one_hot_rows(alignment, states, weights.dtype)
     share = weights / weights.sum()
@@ -56,6 +57,7 @@ def mean_field_couplings(
     alignment: Integer[Tensor, "rows columns"],
     states: int,
     pseudocount: float = 0.5,
+    *,
     identity: float | None = 0.8,
 ) -> Float[Tensor, "columns columns states states"]:
     """J = -C^-1, C = f_ij(a, b) - f_i(a) f_j(b), in float64; J_ii is no coupling.
@@ -65,9 +67,9 @@ def mean_field_couplings(
     `identity`, None: equally. Cost: O(rows (columns states)^2 + (columns states)^3).
     """
     if not 0 < pseudocount <= 1:  # without one, C is singular
-        raise ValueError(f"pseudocount must lie in (0, 1], got {pseudocount}")
+        raise ValueError(f"wanted pseudocount to lie in (0, 1], given {pseudocount}")
     weights = row_weights(alignment, states, identity)
-    single, pair = frequencies(alignment, states, weights, pseudocount)
+    single, pair = frequencies(alignment, states, weights, pseudocount=pseudocount)
     covariance = pair - einsum(single, single, "i a, j b -> i j a b")
     kept = rearrange(covariance[:, :, :-1, :-1], "i j a b -> (i a) (j b)")
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(kept))
@@ -82,23 +84,27 @@ def mean_field(
     alignment: Integer[Tensor, "rows columns"],
     states: int,
     pseudocount: float = 0.5,
+    *,
     identity: float | None = 0.8,
     gap: int | None = None,
 ) -> Float[Tensor, "columns columns"]:
     """Mean-field DCA: the `contact_scores` of `mean_field_couplings`."""
-    return contact_scores(mean_field_couplings(alignment, states, pseudocount, identity), gap)
+    return contact_scores(
+        mean_field_couplings(alignment, states, pseudocount, identity=identity), gap
+    )
 
 
 def mutual_information(
     alignment: Integer[Tensor, "rows columns"],
     states: int,
     pseudocount: float = 0.0,
+    *,
     identity: float | None = 0.8,
     corrected: bool = True,
 ) -> Float[Tensor, "columns columns"]:
     """sum_ab f_ij(a, b) log(f_ij(a, b) / (f_i(a) f_j(b))) in nats, by default with APC; float64."""
     weights = row_weights(alignment, states, identity)
-    single, pair = frequencies(alignment, states, weights, pseudocount)
+    single, pair = frequencies(alignment, states, weights, pseudocount=pseudocount)
     negative_entropy = torch.xlogy(single, single).sum(-1)
     information = torch.xlogy(pair, pair).sum((2, 3))
     information = information - negative_entropy[:, None] - negative_entropy
@@ -119,9 +125,9 @@ def one_hot_rows(alignment: Tensor, states: int, dtype: torch.dtype) -> Tensor:
     require_tensor("alignment", alignment, ("rows", "columns"))
     if states < 2 or alignment.shape[1] < 2:
         raise ValueError(
-            f"wanted at least 2 states and 2 columns, got {states} and {alignment.shape[1]}"
+            f"wanted at least 2 states and 2 columns, given {states} and {alignment.shape[1]}"
         )
     if alignment.is_floating_point() or alignment.dtype == torch.bool:
-        raise TypeError(f"alignment must hold integers, got {alignment.dtype}")
-    require_between("alignment", alignment, 0, states - 1)
+        raise TypeError(f"wanted alignment to hold integers, given {alignment.dtype}")
+    require_between("alignment", alignment, low=0, high=states - 1)
     return F.one_hot(alignment.long(), states).flatten(1).to(dtype)

@@ -67,7 +67,7 @@ class GraphAutoencoder(nn.Module):
     logits' diagonal and at padding means nothing: the loss and the scores leave it out.
     """
 
-    def __init__(self, encoder: str, hidden: int = 64, layers: int = 4, embedding: int = 8):
+    def __init__(self, encoder: str, hidden: int = 64, layers: int = 4, *, embedding: int = 8):
         super().__init__()
         require_choice("encoder", encoder, ENCODERS)
         require_positive_int("embedding", embedding)
@@ -79,7 +79,7 @@ class GraphAutoencoder(nn.Module):
             self.encoder = RadialField(hidden, layers, edge_features=1)
         else:
             inputs = embedding if self.noisy else 1
-            self.encoder = GNN(inputs, hidden, layers, embedding, edge_features=1)
+            self.encoder = GNN(inputs, hidden, layers, out_features=embedding, edge_features=1)
         self.decoder = DistanceDecoder() if on_points else FeatureDecoder(embedding)
 
     def forward(
@@ -87,15 +87,17 @@ class GraphAutoencoder(nn.Module):
         adjacency: Bool[Tensor, "batch nodes nodes"],
         mask: Bool[Tensor, "batch nodes"] | None = None,
         noise: Float[Tensor, "batch nodes k"] | None = None,
+        *,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch nodes nodes"]:
-        return self.decoder(self.encode(adjacency, mask, noise, generator))
+        return self.decoder(self.encode(adjacency, mask, noise, generator=generator))
 
     def encode(
         self,
         adjacency: Bool[Tensor, "batch nodes nodes"],
         mask: Bool[Tensor, "batch nodes"] | None = None,
         noise: Float[Tensor, "batch nodes k"] | None = None,
+        *,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "batch nodes k"]:
         """The embedding z; zero at padding."""
@@ -105,8 +107,8 @@ class GraphAutoencoder(nn.Module):
         edge_attr = adjacency[..., None].to(weight.dtype)
         if not self.noisy:
             if noise is not None:
-                raise ValueError(f"noise is not for the encoder 'gnn': wanted None, got {noise}")
-            return self.encoder(weight.new_ones(batch, nodes, 1), None, edge_attr, mask)
+                raise ValueError(f"noise is not for the encoder 'gnn': wanted None, given {noise}")
+            return self.encoder(weight.new_ones(batch, nodes, 1), None, edge_attr, mask=mask)
         shape = (batch, nodes, self.embedding)
         if noise is None:
             device = weight.device if generator is None else generator.device
@@ -114,9 +116,7 @@ class GraphAutoencoder(nn.Module):
             noise = noise.to(weight.device)
         require_input("noise", noise, shape, weight)
         require_finite("noise", noise)
-        if self.kind == "noise_gnn":
-            return self.encoder(noise, None, edge_attr, mask)
-        if self.kind == "radial_field":
+        if self.kind in ("noise_gnn", "radial_field"):
             return self.encoder(noise, None, edge_attr, mask=mask)
         h = weight.new_ones(batch, nodes, 1)
         return self.encoder(h, noise, edge_attr=edge_attr, mask=mask)[1]
@@ -165,7 +165,7 @@ def _pairs(logits: Tensor, adjacency: Tensor, mask: Tensor | None) -> Tensor:
     require_tensor("logits", logits, ("batch", "nodes", "nodes"))
     if adjacency.shape != logits.shape:
         wanted, given = tuple(logits.shape), tuple(adjacency.shape)
-        raise ValueError(f"adjacency must have the shape of logits, {wanted}, got {given}")
+        raise ValueError(f"wanted adjacency to have the shape of logits, {wanted}, given {given}")
     _check_graphs(adjacency, mask)
     pairs = ~torch.eye(adjacency.shape[1], dtype=torch.bool, device=adjacency.device)
     if mask is not None:
@@ -176,10 +176,10 @@ def _pairs(logits: Tensor, adjacency: Tensor, mask: Tensor | None) -> Tensor:
 def _check_graphs(adjacency: Tensor, mask: Tensor | None) -> None:
     require_tensor("adjacency", adjacency, ("batch", "nodes", "nodes"))
     if adjacency.dtype != torch.bool:
-        raise TypeError(f"adjacency must be torch.bool, got {adjacency.dtype}")
+        raise TypeError(f"wanted adjacency to be torch.bool, given {adjacency.dtype}")
     if adjacency.shape[1] != adjacency.shape[2]:
-        raise ValueError(f"adjacency must be square, got {tuple(adjacency.shape)}")
+        raise ValueError(f"wanted adjacency to be square, given {tuple(adjacency.shape)}")
     if mask is not None:
         require_mask("mask", mask, adjacency.shape[:2], adjacency.device)
-    require_false("adjacency must be symmetric", adjacency != adjacency.mT)
-    require_false("adjacency must hold no self loops", adjacency.diagonal(dim1=1, dim2=2))
+    require_false("wanted adjacency to be symmetric", adjacency != adjacency.mT)
+    require_false("wanted adjacency to hold no self loops", adjacency.diagonal(dim1=1, dim2=2))

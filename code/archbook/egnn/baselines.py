@@ -20,7 +20,7 @@ class GNNLayer(nn.Module):
         self.phi_h = nn.Sequential(*mlp(2 * hidden, hidden, hidden))
 
     def forward(self, pairs: Pairs, h: Tensor, edge_attr: Tensor | None) -> Tensor:
-        m = messages(self.phi_e, pairs, h, edge_attr)
+        m = messages(self.phi_e, pairs, h, extra=edge_attr)
         return pairs.keep(h + self.phi_h(torch.cat([h, pairs.sum(m)], -1)))
 
 
@@ -32,7 +32,13 @@ class GNN(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, hidden: int, layers: int, out_features: int, edge_features: int = 0
+        self,
+        in_features: int,
+        hidden: int,
+        layers: int,
+        *,
+        out_features: int,
+        edge_features: int = 0,
     ):
         super().__init__()
         sizes = {"in_features": in_features, "hidden": hidden, "layers": layers}
@@ -50,11 +56,12 @@ class GNN(nn.Module):
         h: Float[Tensor, "*nodes in_features"],
         edges: Int64[Tensor, "2 edges"] | None = None,
         edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
+        *,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> Float[Tensor, "*nodes out_features"]:
         weight = self.embed.weight
-        pairs = pairs_of("h", h, self.in_features, edges, mask, weight)
-        check_edge_attr(edge_attr, self.edge_features, pairs, weight)
+        pairs = pairs_of("h", h, self.in_features, edges=edges, mask=mask, weight=weight)
+        check_edge_attr(edge_attr, self.edge_features, pairs, weight=weight)
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h = self.embed(h)
         for layer in self.layers:
@@ -76,7 +83,7 @@ class RadialFieldLayer(nn.Module):
         self.phi_v = nn.Sequential(*mlp(1, hidden, 1)) if velocity else None
 
     def forward(
-        self, pairs: Pairs, x: Tensor, edge_attr: Tensor | None, v: Tensor | None
+        self, pairs: Pairs, x: Tensor, edge_attr: Tensor | None, *, v: Tensor | None
     ) -> Tensor:
         difference = pairs.at_receiver(x) - pairs.at_sender(x)
         distance = safe_sqrt(difference.square().sum(-1, keepdim=True))
@@ -91,7 +98,7 @@ class RadialFieldLayer(nn.Module):
 class RadialField(nn.Module):
     """Layers of `RadialFieldLayer`. E(n)-equivariant. Inputs as in `EGNN.forward` without h."""
 
-    def __init__(self, hidden: int, layers: int, edge_features: int = 0, velocity: bool = False):
+    def __init__(self, hidden: int, layers: int, edge_features: int = 0, *, velocity: bool = False):
         super().__init__()
         require_positive_int("hidden", hidden)
         require_positive_int("layers", layers)
@@ -107,15 +114,16 @@ class RadialField(nn.Module):
         x: Float[Tensor, "*nodes n"],
         edges: Int64[Tensor, "2 edges"] | None = None,
         edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
+        *,
         v: Float[Tensor, "*nodes n"] | None = None,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> Float[Tensor, "*nodes n"]:
         weight = next(self.parameters())
-        pairs = pairs_of("x", x, "n", edges, mask, weight)
-        check_velocity(v, self.velocity, x, weight)
-        check_edge_attr(edge_attr, self.edge_features, pairs, weight)
+        pairs = pairs_of("x", x, "n", edges=edges, mask=mask, weight=weight)
+        check_velocity(v, self.velocity, x, weight=weight)
+        check_edge_attr(edge_attr, self.edge_features, pairs, weight=weight)
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         x = pairs.keep(x)
         for layer in self.layers:
-            x = layer(pairs, x, edge_attr, v)
+            x = layer(pairs, x, edge_attr, v=v)
         return x

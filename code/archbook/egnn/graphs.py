@@ -20,7 +20,7 @@ def complete_edges(
 ) -> Int64[Tensor, "2 edges"]:
     """All ordered pairs i != j inside each graph; the nodes of the graphs lie one after another."""
     if not len(sizes):
-        raise ValueError("sizes must name at least one graph, got none")
+        raise ValueError("wanted sizes to name at least one graph, given none")
     for size in sizes:
         require_positive_int("sizes", size)
     size = torch.as_tensor(sizes, device=device)
@@ -39,7 +39,7 @@ def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2
     """j -> i for every |x_i - x_j| <= radius. O(nodes^2) time, memory in blocks plus the edges."""
     _check(x)
     if not 0 < radius < math.inf:
-        raise ValueError(f"radius must be positive and finite, got {radius}")
+        raise ValueError(f"wanted radius to be positive and finite, given {radius}")
     found = []
     for first, square in _squares(x):
         receiver, sender = (square <= radius**2).nonzero().unbind(1)
@@ -52,7 +52,7 @@ def nearest_edges(x: Float[Tensor, "nodes n"], k: int) -> Int64[Tensor, "2 edges
     _check(x)
     require_positive_int("k", k)
     if k >= len(x):
-        raise ValueError(f"k must be less than the number of nodes, {len(x)}, got {k}")
+        raise ValueError(f"wanted k to be less than the number of nodes, {len(x)}, given {k}")
     sender = torch.cat([square.topk(k, largest=False).indices for _, square in _squares(x)])
     receiver = torch.arange(len(x), device=x.device).repeat_interleave(k)
     return torch.stack([sender.flatten(), receiver])
@@ -61,7 +61,7 @@ def nearest_edges(x: Float[Tensor, "nodes n"], k: int) -> Int64[Tensor, "2 edges
 def _check(x: Tensor) -> None:
     require_tensor("x", x, ("nodes", "n"))
     if not x.is_floating_point():
-        raise TypeError(f"x must be floating, got {x.dtype}")
+        raise TypeError(f"wanted x to be floating, given {x.dtype}")
     require_finite("x", x)
 
 

@@ -53,6 +53,7 @@ class EGCL(nn.Module):
         hidden: int,
         edge_features: int = 0,
         velocity: bool = False,
+        *,
         attention: bool = False,
         update_positions: bool = True,
         normalize: bool = False,
@@ -64,7 +65,7 @@ class EGCL(nn.Module):
             require_positive_int("edge_features", edge_features)
         require_choice("aggregation", aggregation, AGGREGATIONS)
         if velocity and not update_positions:
-            raise ValueError("velocity moves positions: wanted update_positions=True, got False")
+            raise ValueError("velocity moves positions: wanted update_positions=True, given False")
         self.hidden, self.edge_features = hidden, edge_features
         self.normalize, self.aggregation = normalize, aggregation
         self.phi_e = nn.Sequential(*mlp(2 * hidden + 1 + edge_features, hidden, hidden), nn.SiLU())
@@ -82,52 +83,77 @@ class EGCL(nn.Module):
         h: Float[Tensor, "*nodes hidden"],
         x: Float[Tensor, "*nodes n"],
         edges: Int64[Tensor, "2 edges"] | None = None,
+        *,
         edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
         v: Float[Tensor, "*nodes n"] | None = None,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(h', x'), with velocity (h', x', v'); without edges the dense form."""
-        pairs = self.check(h, self.hidden, x, edges, edge_attr, v, mask)
+        pairs = self.checked(h, self.hidden, x, edges=edges, edge_attr=edge_attr, v=v, mask=mask)
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
-        h, x, v = self.update(pairs, h, pairs.keep(x), edge_attr, v)
+        h, x, v = self.update(pairs, h, pairs.keep(x), edge_attr=edge_attr, v=v)
         return (h, x) if v is None else (h, x, v)
 
-    def check(self, h, features, x, edges, edge_attr, v, mask) -> Pairs:
+    def checked(
+        self,
+        h: Tensor,
+        features: int,
+        x: Tensor,
+        *,
+        edges: Tensor | None,
+        edge_attr: Tensor | None,
+        v: Tensor | None,
+        mask: Tensor | None,
+    ) -> Pairs:
         """Refuse what does not fit a first layer with `features` inputs; else its pairs."""
         weight = next(self.parameters())
-        pairs = pairs_of("h", h, features, edges, mask, weight)
+        pairs = pairs_of("h", h, features, edges=edges, mask=mask, weight=weight)
         require_input("x", x, (*h.shape[:-1], "n"), weight)
         require_finite("x", x)
-        check_velocity(v, self.phi_v is not None, x, weight)
-        check_edge_attr(edge_attr, self.edge_features, pairs, weight)
+        check_velocity(v, self.phi_v is not None, x, weight=weight)
+        check_edge_attr(edge_attr, self.edge_features, pairs, weight=weight)
         if self.normalize and isinstance(pairs, EdgeList):
             pairs.refuse_self_loops()
         return pairs
 
     def update(
-        self, pairs: Pairs, h: Tensor, x: Tensor, edge_attr: Tensor | None, v: Tensor | None
+        self, pairs: Pairs, h: Tensor, x: Tensor, *, edge_attr: Tensor | None, v: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The equations, on inputs already checked; without phi_x, x comes back as it is."""
         difference = pairs.at_receiver(x) - pairs.at_sender(x)  # (pairs, n)
         square = difference.square().sum(-1, keepdim=True)  # (pairs, 1)
         extra = square if edge_attr is None else torch.cat([square, edge_attr], -1)
-        m = messages(self.phi_e, pairs, h, extra)  # Eq. 3
+        m = messages(self.phi_e, pairs, h, extra=extra)  # Eq. 3
         if self.phi_x is not None:
-            x, v = self._moved(pairs, x, difference, square, self.phi_x(m), h, v)
+            x, v = self.moved(pairs, x, difference, square=square, weight=self.phi_x(m), h=h, v=v)
         if self.phi_inf is not None:
             m = m * self.phi_inf(m)  # Eq. 8
         h = h + self.phi_h(torch.cat([h, pairs.sum(m)], -1))  # Eqs. 5, 6
         return pairs.keep(h), x, v
 
-    def _moved(self, pairs, x, difference, square, weight, h, v):
+    def moved(
+        self,
+        pairs: Pairs,
+        x: Tensor,
+        difference: Tensor,
+        *,
+        square: Tensor,
+        weight: Tensor,
+        h: Tensor,
+        v: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """(x', v'); override this to move positions otherwise.
+
+        difference: x_i - x_j of the pairs, square its square, weight phi_x of their messages.
+        """
         if self.normalize:
             difference = difference / (safe_sqrt(square) + 1)
         shift = pairs.sum(difference * weight)
         if self.aggregation == "mean":
             shift = shift / pairs.degree(shift)
-        if self.phi_v is not None:
-            v = shift = self.phi_v(h) * v + shift  # Eq. 7
-            v = pairs.keep(v)
+        if self.phi_v is not None and v is not None:
+            shift = self.phi_v(h) * v + shift  # Eq. 7
+            v = pairs.keep(shift)
         return pairs.keep(x + shift), v  # Eq. 4
 
 

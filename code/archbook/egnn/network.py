@@ -23,6 +23,7 @@ class EGNN(nn.Module):
         in_features: int,
         hidden: int,
         layers: int,
+        *,
         out_features: int | None = None,
         edge_features: int = 0,
         **options,
@@ -42,17 +43,20 @@ class EGNN(nn.Module):
         h: Float[Tensor, "*nodes in_features"],
         x: Float[Tensor, "*nodes n"],
         edges: Int64[Tensor, "2 edges"] | None = None,
+        *,
         edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
         v: Float[Tensor, "*nodes n"] | None = None,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(features, x'), with velocity (features, x', v')."""
         layers = cast(list[EGCL], self.layers)
-        pairs = layers[0].check(h, self.in_features, x, edges, edge_attr, v, mask)
+        pairs = layers[0].checked(
+            h, self.in_features, x, edges=edges, edge_attr=edge_attr, v=v, mask=mask
+        )
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h, x, v_0 = self.embed(h), pairs.keep(x), v  # padding may hold anything finite
         for layer in layers:
-            h, x, v = layer.update(pairs, h, x, edge_attr, v_0)
+            h, x, v = layer.update(pairs, h, x, edge_attr=edge_attr, v=v_0)
         h = pairs.keep(self.read(h))
         return (h, x) if v is None else (h, x, v)
 
@@ -64,7 +68,7 @@ class EGNNRegressor(nn.Module):
     says which of the `graphs` each belongs to.
     """
 
-    def __init__(self, in_features: int, hidden: int, layers: int, out_features: int = 1):
+    def __init__(self, in_features: int, hidden: int, layers: int, *, out_features: int = 1):
         super().__init__()
         require_positive_int("out_features", out_features)
         self.body = EGNN(in_features, hidden, layers, attention=True, update_positions=False)
@@ -76,6 +80,7 @@ class EGNNRegressor(nn.Module):
         h: Float[Tensor, "nodes in_features"],
         x: Float[Tensor, "nodes n"],
         edges: Int64[Tensor, "2 edges"],
+        *,
         graph: Int64[Tensor, " nodes"],
         graphs: int,
     ) -> Float[Tensor, "graphs out_features"]:
@@ -89,9 +94,9 @@ def sum_by_graph(
     """The sum of the rows of each graph; a graph without rows gets zero."""
     require_tensor("graph", graph, tuple(h.shape[:1]))
     if graph.dtype != torch.int64:
-        raise TypeError(f"graph must be torch.int64, got {graph.dtype}")
+        raise TypeError(f"wanted graph to be torch.int64, given {graph.dtype}")
     if graph.device != h.device:
-        raise ValueError(f"graph must be on {h.device}, got a tensor on {graph.device}")
+        raise ValueError(f"wanted graph to be on {h.device}, given a tensor on {graph.device}")
     require_positive_int("graphs", graphs)
-    require_between("graph", graph, 0, graphs - 1)
+    require_between("graph", graph, low=0, high=graphs - 1)
     return h.new_zeros(graphs, h.shape[1]).index_add(0, graph, h)

@@ -30,15 +30,15 @@ class EdgeList:
 
     def __init__(self, edges: Int64[Tensor, "2 edges"], nodes: int, device: torch.device):
         if not isinstance(edges, Tensor):
-            raise TypeError(f"edges must be a tensor, got {type(edges).__name__}")
+            raise TypeError(f"wanted edges to be a tensor, given {type(edges).__name__}")
         if edges.ndim != 2 or len(edges) != 2:
-            raise ValueError(f"edges must have shape (2, edges), got {tuple(edges.shape)}")
+            raise ValueError(f"wanted edges to have shape (2, edges), given {tuple(edges.shape)}")
         if edges.dtype != torch.int64:
-            raise TypeError(f"edges must be torch.int64, got {edges.dtype}")
+            raise TypeError(f"wanted edges to be torch.int64, given {edges.dtype}")
         if edges.device != device:
-            raise ValueError(f"edges must be on {device}, got a tensor on {edges.device}")
+            raise ValueError(f"wanted edges to be on {device}, given a tensor on {edges.device}")
         if edges.shape[1]:
-            require_between("edges", edges, 0, nodes - 1)
+            require_between("edges", edges, low=0, high=nodes - 1)
         self.sender, self.receiver = edges
         self.shape = (edges.shape[1],)  # of the pairs
         self.nodes = nodes
@@ -46,7 +46,7 @@ class EdgeList:
 
     def refuse_self_loops(self) -> None:
         loops = self.sender == self.receiver
-        require_false("edges must hold no self loops where distances divide", loops)
+        require_false("wanted edges to hold no self loops where distances divide", loops)
 
     def at_receiver(self, value: Float[Tensor, "nodes k"]) -> Float[Tensor, "edges k"]:
         return value.index_select(0, self.receiver)
@@ -80,7 +80,12 @@ class DenseBatch:
     """
 
     def __init__(
-        self, mask: Bool[Tensor, "batch nodes"] | None, batch: int, nodes: int, device: torch.device
+        self,
+        mask: Bool[Tensor, "batch nodes"] | None,
+        batch: int,
+        nodes: int,
+        *,
+        device: torch.device,
     ):
         self.shape = (batch, nodes, nodes)  # of edge_attr
         receiver = torch.arange(nodes, device=device)[:, None]
@@ -130,6 +135,7 @@ def pairs_of(
     name: str,
     value: Tensor,
     features: int | str,
+    *,
     edges: Tensor | None,
     mask: Tensor | None,
     weight: Tensor,
@@ -140,44 +146,46 @@ def pairs_of(
     """
     if edges is not None:
         if mask is not None:
-            raise ValueError("mask is for dense batches: wanted edges or mask, got both")
+            raise ValueError("mask is for dense batches: wanted edges or mask, given both")
         require_input(name, value, ("nodes", features), weight)
     elif isinstance(value, Tensor) and value.ndim != 3:
         raise ValueError(
-            f"{name} must have shape (batch, nodes, {features}) where no edges are given, "
-            f"got {tuple(value.shape)}; one graph: {name}[None], or edges of complete_edges"
+            f"wanted {name} to have shape (batch, nodes, {features}) where no edges are given, "
+            f"given {tuple(value.shape)}; one graph: {name}[None], or edges of complete_edges"
         )
     else:
         require_input(name, value, ("batch", "nodes", features), weight)
     require_finite(name, value)
     if edges is not None:
         return EdgeList(edges, len(value), value.device)
-    return DenseBatch(mask, value.shape[0], value.shape[1], value.device)
+    return DenseBatch(mask, value.shape[0], value.shape[1], device=value.device)
 
 
-def check_edge_attr(edge_attr: Tensor | None, features: int, pairs: Pairs, weight: Tensor) -> None:
+def check_edge_attr(
+    edge_attr: Tensor | None, features: int, pairs: Pairs, *, weight: Tensor
+) -> None:
     """Refuse what is not (*pairs, features), or None for no features."""
     if edge_attr is None and features == 0:
         return
     if edge_attr is None or features == 0:
         given = "None" if edge_attr is None else type(edge_attr).__name__
-        raise ValueError(f"edge_attr must have {features} features, got {given}")
+        raise ValueError(f"wanted edge_attr to have {features} features, given {given}")
     require_input("edge_attr", edge_attr, (*pairs.shape, features), weight)
     require_finite("edge_attr", edge_attr)
 
 
-def check_velocity(v: Tensor | None, velocity: bool, x: Tensor, weight: Tensor) -> None:
+def check_velocity(v: Tensor | None, velocity: bool, x: Tensor, *, weight: Tensor) -> None:
     """Refuse what is not shaped as x, or None without velocity."""
     if (v is None) == velocity:
         wanted = "given with" if velocity else "None without"
-        raise ValueError(f"v must be {wanted} velocity=True, got {type(v).__name__}")
+        raise ValueError(f"wanted v to be {wanted} velocity=True, given {type(v).__name__}")
     if v is not None:
         require_input("v", v, tuple(x.shape), weight)
         require_finite("v", v)
 
 
 def messages(
-    phi_e: nn.Sequential, pairs: Pairs, h: Tensor, extra: Tensor | None
+    phi_e: nn.Sequential, pairs: Pairs, h: Tensor, *, extra: Tensor | None
 ) -> Float[Tensor, "*pairs width"]:
     """phi_e of the concatenation [h_i, h_j, extra_ij] (i receives), which is never built.
 

@@ -18,7 +18,7 @@ class Gaussians(nn.Module):
         require_positive_int("gaussians", count)
         if count < 2 or not 0 < reach < float("inf"):
             raise ValueError(
-                f"wanted gaussians >= 2 and a finite reach > 0, got {count} and {reach}"
+                f"wanted gaussians >= 2 and a finite reach > 0, given {count} and {reach}"
             )
         self.count, self.s = count, reach / (count - 1)
 
@@ -64,6 +64,7 @@ class SchNet(nn.Module):
         in_features: int,
         hidden: int,
         layers: int,
+        *,
         out_features: int = 1,
         gaussians: int = 50,
         reach: float = 10.0,
@@ -89,6 +90,7 @@ class SchNet(nn.Module):
         h: Float[Tensor, "nodes in_features"],
         x: Float[Tensor, "nodes n"],
         edges: Int64[Tensor, "2 edges"],
+        *,
         graph: Int64[Tensor, " nodes"],
         graphs: int,
     ) -> Float[Tensor, "graphs out_features"]:

@@ -53,7 +53,7 @@ class Work:
         """
         for name, value in (("peak_flops", peak_flops), ("bandwidth", bandwidth)):
             if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+                raise ValueError(f"wanted {name} to be positive and finite, given {value}")
         return min(peak_flops, self.intensity * bandwidth)
 
 
@@ -100,7 +100,7 @@ def cost(model: nn.Module, images: int, dtype: torch.dtype = torch.float16) -> C
     sizes = sizes_of(model)
     require_positive_int("images", images)
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be a torch.dtype, got {dtype!r}")
+        raise TypeError(f"wanted dtype to be a torch.dtype, given {dtype!r}")
     counts = _counts(model, sizes)
 
     def step(group: Sequence[int], weights: int) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from archbook.checks import require_positive_int
 
 
-def curriculum_classes(epoch: int, classes: int, fold: int, parts: int = 10, gap: int = 60) -> int:
+def curriculum_classes(
+    epoch: int, classes: int, fold: int, *, parts: int = 10, gap: int = 60
+) -> int:
     """min(K, max(K // parts, f) + (epoch // gap) max(K // parts, 1)) classes, epochs from 0.
 
     None is ever taken back. The paper's game nets train so, with parts=20 and gap=120 for lol-time
@@ -12,6 +14,6 @@ def curriculum_classes(epoch: int, classes: int, fold: int, parts: int = 10, gap
     for name, value in {"classes": classes, "fold": fold, "parts": parts, "gap": gap}.items():
         require_positive_int(name, value)
     if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-        raise ValueError(f"epoch must be an int of at least 0, got {epoch!r}")
+        raise ValueError(f"wanted epoch to be an int of at least 0, given {epoch!r}")
     share = classes // parts
     return min(classes, max(share, fold) + epoch // gap * max(share, 1))

@@ -53,8 +53,10 @@ def folded_cross_entropy(
     logits = unfold_logits(logits, fold)
     require_tensor("labels", labels, (len(logits),))
     if labels.dtype != torch.int64:
-        raise TypeError(f"labels must be torch.int64, got {labels.dtype}")
+        raise TypeError(f"wanted labels to be torch.int64, given {labels.dtype}")
     if labels.device != logits.device:
-        raise ValueError(f"labels must be on {logits.device}, got a tensor on {labels.device}")
-    require_between("labels", labels, 0, logits.shape[1] - 1)
+        raise ValueError(
+            f"wanted labels to be on {logits.device}, given a tensor on {labels.device}"
+        )
+    require_between("labels", labels, low=0, high=logits.shape[1] - 1)
     return F.cross_entropy(logits, labels)

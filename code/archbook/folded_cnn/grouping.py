@@ -41,7 +41,7 @@ def stream_order(
     """
     require_tensor("labels", labels, ("images",))
     if not 0 <= stay <= 1:
-        raise ValueError(f"stay must lie in [0, 1], got {stay}")
+        raise ValueError(f"wanted stay to lie in [0, 1], given {stay}")
     shuffled = torch.randperm(len(labels), generator=generator).tolist()
     stays = (torch.rand(len(labels), generator=generator) < stay).tolist()
     kinds = labels.tolist()
@@ -67,6 +67,7 @@ def answers(
     model: nn.Module,
     images: Float[Tensor, "images channels height width"],
     order: Int64[Tensor, " images"],
+    *,
     batch: int = 480,
 ) -> Int64[Tensor, " images"]:
     """The class that each image is given when they come in this order, grouped as they come.
@@ -77,7 +78,7 @@ def answers(
     server = FoldedClassifier(model)
     require_positive_int("batch", batch)
     if batch % server.fold:
-        raise ValueError(f"batch must be divisible by fold = {server.fold}, got {batch}")
+        raise ValueError(f"wanted batch to be divisible by fold = {server.fold}, given {batch}")
     training = model.training
     model.eval()
     try:
@@ -97,6 +98,7 @@ def regrouping_report(
     model: nn.Module,
     images: Float[Tensor, "images channels height width"],
     labels: Int64[Tensor, " images"],
+    *,
     groupings: int = 3,
     stay: float = 0.9,
     seed: int = 0,
@@ -142,12 +144,12 @@ def regrouping_report(
         "changed_by_neighbours": percent(neighbours != found[0]),
         "changed_by_slot": percent(slots != found[0]),
         "changed_by_both": percent(found[-1] != found[0]),
-        "neighbours_class": _names_a_neighbour(found[0], labels, first, fold),
-        "strangers_class": _names_a_neighbour(found[0], labels, orders[-1], fold),
+        "neighbours_class": _names_a_neighbour(found[0], labels, first, fold=fold),
+        "strangers_class": _names_a_neighbour(found[0], labels, orders[-1], fold=fold),
     }
 
 
-def _names_a_neighbour(found: Tensor, labels: Tensor, order: Tensor, fold: int) -> float:
+def _names_a_neighbour(found: Tensor, labels: Tensor, order: Tensor, *, fold: int) -> float:
     """Percent of the wrong answers that are the class of another image of the group in `order`."""
     full = order[: len(order) - len(order) % fold].view(-1, fold)
     wrong = found != labels

@@ -54,7 +54,9 @@ def pooled_size(height: int, width: int, pools: Sequence[tuple[int, int]]) -> in
         smallest = (smallest - 1) * stride + kernel
     for name, size in (("height", height), ("width", width)):
         if size < smallest:
-            raise ValueError(f"{name} must be at least {smallest} for these pools, got {size}")
+            raise ValueError(
+                f"wanted {name} to be at least {smallest} for these pools, given {size}"
+            )
     for kernel, stride in pools:
         height, width = (height - kernel) // stride + 1, (width - kernel) // stride + 1
     return height * width
@@ -72,7 +74,7 @@ class FoldedNet(nn.Module):
     body: nn.Sequential
     head: nn.Linear
 
-    def __init__(self, channels: int, height: int, width: int, classes: int, fold: int):
+    def __init__(self, channels: int, height: int, width: int, *, classes: int, fold: int):
         super().__init__()
         sizes = {"channels": channels, "height": height, "width": width}
         for name, value in (sizes | {"classes": classes, "fold": fold}).items():
@@ -119,18 +121,21 @@ class GameCNN(FoldedNet):
         height: int,
         width: int,
         classes: int,
+        *,
         units: int,
         fold: int = 1,
         round_to: int = 1,
         filters: int = 32,
         convs: int = 3,
     ):
-        super().__init__(3, height, width, classes, fold)
+        super().__init__(3, height, width, classes=classes, fold=fold)
         require_positive_int("units", units)
         require_positive_int("convs", convs)
         require_positive_int("filters", filters)
         if filters < 4:
-            raise ValueError(f"filters must be at least 4, a quarter being one, got {filters}")
+            raise ValueError(
+                f"wanted filters to be at least 4, a quarter being one, given {filters}"
+            )
         c, e = folded_width(filters, fold, round_to), folded_width(filters // 4, fold, round_to)
         pixels = pooled_size(height, width, [(3, 2), *[(3, 1)] * units, (3, 2)])
         parts = [*conv(3 * fold, c), nn.MaxPool2d(3, 2)]
@@ -155,6 +160,7 @@ class NoScopeCNN(FoldedNet):
         height: int,
         width: int,
         classes: int,
+        *,
         filters: int,
         dense: int,
         convs: int = 2,
@@ -162,9 +168,9 @@ class NoScopeCNN(FoldedNet):
         fold: int = 1,
         round_to: int = 1,
     ):
-        super().__init__(channels, height, width, classes, fold)
+        super().__init__(channels, height, width, classes=classes, fold=fold)
         if convs not in (2, 4):
-            raise ValueError(f"convs must be 2 or 4, got {convs}")
+            raise ValueError(f"wanted convs to be 2 or 4, given {convs}")
         require_positive_int("filters", filters)
         require_positive_int("dense", dense)
         pixels = pooled_size(height, width, [(2, 2)] * (convs // 2))
@@ -197,8 +203,8 @@ def sizes_of(model: nn.Module) -> Sizes:
         value = getattr(model, name, None)
         if not isinstance(value, int):
             raise TypeError(
-                f"model must have an int {name}, as a FoldedNet has, got {type(model).__name__} "
-                f"with {value!r}"
+                f"wanted model to have an int {name}, as a FoldedNet has, "
+                f"given {type(model).__name__} with {value!r}"
             )
         found.append(value)
     return Sizes(*found)

@@ -8,7 +8,7 @@ from archbook.checks import require_positive_int
 from archbook.folded_cnn.networks import FoldedNet, folded_width
 
 
-def normed(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def normed(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     """A convolution without bias, then batch norm, whose shift is the bias."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
@@ -19,9 +19,12 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
-        self.first, self.second = normed(inputs, outputs, 3, stride), normed(outputs, outputs, 3)
+        self.first, self.second = (
+            normed(inputs, outputs, 3, stride=stride),
+            normed(outputs, outputs, 3),
+        )
         same = stride == 1 and inputs == outputs
-        self.skip = nn.Identity() if same else normed(inputs, outputs, 1, stride)
+        self.skip = nn.Identity() if same else normed(inputs, outputs, 1, stride=stride)
 
     def forward(
         self, x: Float[Tensor, "groups inputs height width"]
@@ -36,8 +39,8 @@ class FoldedResNet18(FoldedNet):
     nets; the authors' code has them for f = 1, 4, 9, ... only.
     """
 
-    def __init__(self, classes: int, filters: int = 64, fold: int = 1, round_to: int = 1):
-        super().__init__(3, 32, 32, classes, fold)
+    def __init__(self, classes: int, filters: int = 64, fold: int = 1, *, round_to: int = 1):
+        super().__init__(3, 32, 32, classes=classes, fold=fold)
         require_positive_int("filters", filters)
         last = folded_width(filters, fold, round_to)
         parts = [normed(3 * fold, last, 3), nn.ReLU(inplace=True)]

@@ -13,7 +13,8 @@ from archbook.checks import require_choice, require_finite, require_input, requi
 from archbook.gfnn.network import (
     ACTIVATIONS,
     ExpertLinear,
-    GridFunctionedNetwork,
+    GridLinear,
+    grid_mixing,
     layer_sizes,
     run_layers,
 )
@@ -31,6 +32,7 @@ class MLP(nn.Module):
         in_features: int,
         hidden: int | Sequence[int],
         out_features: int,
+        *,
         activation: str = "elu",
     ):
         super().__init__()
@@ -65,6 +67,7 @@ class FourierMLP(nn.Module):
         in_features: int,
         hidden: int | Sequence[int],
         out_features: int,
+        *,
         frequencies: int = 64,
         scale: float = 1.0,
         activation: str = "elu",
@@ -73,9 +76,9 @@ class FourierMLP(nn.Module):
         require_positive_int("in_features", in_features)
         require_positive_int("frequencies", frequencies)
         if not 0 < scale < math.inf:
-            raise ValueError(f"scale must be positive and finite, got {scale}")
+            raise ValueError(f"wanted scale to be positive and finite, given {scale}")
         self.register_buffer("B", scale * torch.randn(frequencies, in_features))
-        self.mlp = MLP(2 * frequencies, hidden, out_features, activation)
+        self.mlp = MLP(2 * frequencies, hidden, out_features, activation=activation)
 
     B: Tensor
 
@@ -86,8 +89,8 @@ class FourierMLP(nn.Module):
         return self.mlp(torch.cat([turns.cos(), turns.sin()], -1))
 
 
-class PhaseFunctionedNetwork(GridFunctionedNetwork):
-    """PFNN (Holden et al. 2017): a cyclic grid of four nodes on one axis, the phase.
+class PhaseFunctionedNetwork(nn.Module):
+    """PFNN (Holden et al. 2017): a network on a cyclic grid of four nodes on one axis, the phase.
 
     phase (batch,), in turns: 0 and 1 are the same. 4 P stored numbers, 4 P + M multiply-adds.
     Deviates from the paper: no dropout; Glorot's weights in place of +-sqrt(6 / (in out)).
@@ -98,17 +101,33 @@ class PhaseFunctionedNetwork(GridFunctionedNetwork):
         in_features: int,
         hidden: int | Sequence[int],
         out_features: int,
+        *,
         activation: str = "elu",
     ):
-        super().__init__(
-            in_features, hidden, out_features, (4,), cyclic=(True,), activation=activation
+        super().__init__()
+        require_choice("activation", activation, tuple(ACTIVATIONS))
+        self.activation = activation
+        self.layers = nn.ModuleList(
+            GridLinear(inputs, outputs, (4,), cyclic=(True,))
+            for inputs, outputs in layer_sizes(in_features, hidden, out_features)
         )
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Float[Tensor, "batch in"], phase: Float[Tensor, " batch"], order: str = "auto"
     ) -> Float[Tensor, "batch out"]:
-        require_input("phase", phase, ("batch",), next(self.parameters()))
-        return super().forward(x, phase[:, None], order)
+        """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
+        layers = cast(list[GridLinear], list(self.layers))
+        weight = layers[0].W
+        require_input("x", x, ("batch", weight.shape[2]), weight)
+        require_input("phase", phase, (len(x),), weight)
+        require_finite("x", x)
+        require_finite("phase", phase)
+        return run_layers(
+            layers, grid_mixing(layers, phase[:, None], order), x, activation=self.activation
+        )
+
+    def extra_repr(self) -> str:
+        return f"activation={self.activation!r}"
 
 
 class ModeAdaptiveNetwork(nn.Module):
@@ -125,6 +144,7 @@ class ModeAdaptiveNetwork(nn.Module):
         in_features: int,
         hidden: int | Sequence[int],
         out_features: int,
+        *,
         gate_features: int,
         experts: int = 8,
         gate_hidden: int | Sequence[int] = 32,
@@ -135,7 +155,7 @@ class ModeAdaptiveNetwork(nn.Module):
         require_positive_int("gate_features", gate_features)
         require_choice("activation", activation, tuple(ACTIVATIONS))
         self.activation = activation
-        self.gate = MLP(gate_features, gate_hidden, experts, activation)
+        self.gate = MLP(gate_features, gate_hidden, experts, activation=activation)
         self.layers = nn.ModuleList(
             ExpertLinear(inputs, outputs, experts)
             for inputs, outputs in layer_sizes(in_features, hidden, out_features)
@@ -143,6 +163,8 @@ class ModeAdaptiveNetwork(nn.Module):
 
     def omega(self, z: Float[Tensor, "batch gate"]) -> Float[Tensor, "batch experts"]:
         """The weights of the experts: positive, sum 1."""
+        require_input("z", z, ("batch", self.gate.in_features), next(self.parameters()))
+        require_finite("z", z)
         return self.gate(z).softmax(-1)
 
     def forward(
@@ -153,5 +175,4 @@ class ModeAdaptiveNetwork(nn.Module):
         require_input("x", x, ("batch", weight.shape[2]), weight)
         require_input("z", z, (len(x), self.gate.in_features), weight)
         require_finite("x", x)
-        require_finite("z", z)
-        return run_layers(layers, partial(dense, self.omega(z)), x, self.activation)
+        return run_layers(layers, partial(dense, self.omega(z)), x, activation=self.activation)

@@ -32,7 +32,7 @@ class ExpertLinear(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, experts: int, init: str = "independent"
+        self, in_features: int, out_features: int, experts: int, *, init: str = "independent"
     ):
         super().__init__()
         require_positive_int("in_features", in_features)
@@ -70,12 +70,13 @@ class GridLinear(ExpertLinear):
         in_features: int,
         out_features: int,
         grid_shape: Sequence[int],
+        *,
         cyclic: Sequence[bool] | None = None,
         edges: str = "clamp",
         init: str = "independent",
     ):
         grid = Grid(grid_shape, cyclic, edges)
-        super().__init__(in_features, out_features, grid.experts, init)
+        super().__init__(in_features, out_features, grid.experts, init=init)
         self.grid = grid
 
     def forward(
@@ -85,7 +86,15 @@ class GridLinear(ExpertLinear):
         order: str = "auto",
     ) -> Float[Tensor, "batch out"]:
         """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
-        return _mixing([self], x, g, order)(self.W, self.b, x)
+        self.require_inputs(x, g)
+        return grid_mixing([self], g, order)(self.W, self.b, x)
+
+    def require_inputs(self, x: Tensor, g: Tensor) -> None:
+        """Raise unless x fits the weights and g the grid, in one batch, without NaN."""
+        require_input("x", x, ("batch", self.W.shape[2]), self.W)
+        require_input("g", g, (len(x), self.grid.dims), self.W)
+        require_finite("x", x)
+        require_finite("g", g)
 
     def extra_repr(self) -> str:
         grid = f"grid_shape={self.grid.shape}, cyclic={self.grid.cyclic}"
@@ -116,6 +125,7 @@ class GridFunctionedNetwork(nn.Module):
         in_features: int,
         hidden: int | Sequence[int],
         out_features: int,
+        *,
         grid_shape: Sequence[int],
         cyclic: Sequence[bool] | None = None,
         edges: str = "clamp",
@@ -126,7 +136,7 @@ class GridFunctionedNetwork(nn.Module):
         require_choice("activation", activation, tuple(ACTIVATIONS))
         self.activation = activation
         self.layers = nn.ModuleList(
-            GridLinear(inputs, outputs, grid_shape, cyclic, edges, init)
+            GridLinear(inputs, outputs, grid_shape, cyclic=cyclic, edges=edges, init=init)
             for inputs, outputs in layer_sizes(in_features, hidden, out_features)
         )
 
@@ -138,7 +148,8 @@ class GridFunctionedNetwork(nn.Module):
     ) -> Float[Tensor, "batch out"]:
         """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
         layers = cast(list[GridLinear], list(self.layers))
-        return run_layers(layers, _mixing(layers, x, g, order), x, self.activation)
+        layers[0].require_inputs(x, g)
+        return run_layers(layers, grid_mixing(layers, g, order), x, activation=self.activation)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation!r}"
@@ -156,7 +167,7 @@ def layer_sizes(
 
 
 def run_layers(
-    layers: Sequence[ExpertLinear], mix: Mixing, x: Tensor, activation: str
+    layers: Sequence[ExpertLinear], mix: Mixing, x: Tensor, *, activation: str
 ) -> Float[Tensor, "batch out"]:
     """The network of these layers with one rule of mixing their experts."""
     act, last = ACTIVATIONS[activation], layers[-1]
@@ -165,12 +176,7 @@ def run_layers(
     return mix(last.W, last.b, x)
 
 
-def _mixing(layers: Sequence[GridLinear], x: Tensor, g: Tensor, order: str) -> Mixing:
-    """One order for all layers, on inputs that fit the first of them."""
-    first = layers[0]
-    require_input("x", x, ("batch", first.W.shape[2]), first.W)
-    require_input("g", g, (len(x), first.grid.dims), first.W)
-    require_finite("x", x)
-    require_finite("g", g)
+def grid_mixing(layers: Sequence[GridLinear], g: Tensor, order: str) -> Mixing:
+    """One order for all layers, at places g already checked."""
     multiply_adds = sum(layer.W[0].numel() for layer in layers) / len(layers)
-    return mixing(first.grid, g, order, multiply_adds)
+    return mixing(layers[0].grid, g, order, multiply_adds=multiply_adds)

@@ -127,7 +127,7 @@ class _BlockByBlock(torch.autograd.Function):
         return dW, db, torch.cat(dx), torch.cat(d_omega).squeeze(2), None, None
 
 
-def mixing(grid: Grid, g: Tensor, order: str, multiply_adds: float) -> Mixing:
+def mixing(grid: Grid, g: Tensor, order: str, *, multiply_adds: float) -> Mixing:
     """The layer's function of W, b and x at these g; `multiply_adds`: in out, mean over layers.
 
     order: "blend", "experts", "cells", or "auto". That sorts by cell where fewer multiply-adds make
@@ -139,8 +139,8 @@ def mixing(grid: Grid, g: Tensor, order: str, multiply_adds: float) -> Mixing:
     readable = not (torch.compiler.is_compiling() or g.is_meta)
     if order == "cells" and not readable:
         raise ValueError(
-            "order must be 'auto', 'blend' or 'experts' while compiling and on the meta device, "
-            "got 'cells'"
+            "wanted order to be 'auto', 'blend' or 'experts' while compiling and on the meta "
+            "device, given 'cells'"
         )
     if order == "auto" and readable and g.device.type == "cpu":
         order = "cells" if _cells_are_cheaper(grid, len(g), multiply_adds) else order

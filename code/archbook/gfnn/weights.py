@@ -34,7 +34,7 @@ def catmull_rom(m: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
 
 
 def axis_weights(
-    u: Float[Tensor, "*batch"], nodes: int, cyclic: bool = False, edges: str = "clamp"
+    u: Float[Tensor, "*batch"], nodes: int, cyclic: bool = False, *, edges: str = "clamp"
 ) -> Float[Tensor, "*batch nodes"]:
     """Weights of all nodes of one axis at the position u; at most four are not zero.
 
@@ -54,13 +54,14 @@ def axis_weights(
     require_positive_int("nodes", nodes)
     require_choice("edges", edges, EDGES)
     require_finite("u", u)
-    return _all_nodes(u, nodes, cyclic, edges)
+    return _all_nodes(u, nodes, cyclic, edges=edges)
 
 
 def grid_weights(
     g: Float[Tensor, "batch grid_dims"],
     shape: Sequence[int],
     cyclic: Sequence[bool] | None = None,
+    *,
     edges: str = "clamp",
 ) -> Float[Tensor, " batch *shape"]:
     """omega_k(g), the product of the axis weights: at most 4^D of them are not zero, sum 1.
@@ -86,17 +87,17 @@ class Grid:
         self, shape: Sequence[int], cyclic: Sequence[bool] | None = None, edges: str = "clamp"
     ):
         if not isinstance(shape, Sequence):
-            raise TypeError(f"the grid's shape must be a sequence of int, got {shape!r}")
+            raise TypeError(f"wanted the grid's shape to be a sequence of int, given {shape!r}")
         if not shape:
-            raise ValueError(f"the grid must have at least 1 axis, got {len(shape)}")
+            raise ValueError(f"wanted the grid to have at least 1 axis, given {len(shape)}")
         for axis, nodes in enumerate(shape):
             require_positive_int(f"nodes of grid axis {axis}", nodes)
         cyclic = [False] * len(shape) if cyclic is None else cyclic
         if not isinstance(cyclic, Sequence) or not all(isinstance(flag, bool) for flag in cyclic):
-            raise TypeError(f"cyclic must be a sequence of bool, got {cyclic!r}")
+            raise TypeError(f"wanted cyclic to be a sequence of bool, given {cyclic!r}")
         if len(cyclic) != len(shape):
             raise ValueError(
-                f"cyclic must have {len(shape)} entries, one a grid axis, got {len(cyclic)}"
+                f"wanted cyclic to have {len(shape)} entries, one a grid axis, given {len(cyclic)}"
             )
         require_choice("edges", edges, EDGES)
         self.shape, self.cyclic, self.edges = tuple(shape), tuple(cyclic), edges
@@ -110,7 +111,7 @@ class Grid:
     def weights(self, g: Float[Tensor, "batch grid_dims"]) -> Float[Tensor, "batch experts"]:
         """omega_k(g) of every expert, on a g already checked."""
         axes = zip(g.unbind(1), self.shape, self.cyclic, strict=True)
-        return _outer([_all_nodes(u, nodes, wraps, self.edges) for u, nodes, wraps in axes])
+        return _outer([_all_nodes(u, nodes, wraps, edges=self.edges) for u, nodes, wraps in axes])
 
     def block_of(
         self, g: Float[Tensor, "batch grid_dims"]
@@ -118,7 +119,7 @@ class Grid:
         """The first expert of each point's block, and the weights of the block's experts."""
         axes = zip(g.unbind(1), self.shape, self.cyclic, strict=True)
         starts, weights = zip(
-            *(_block(u, nodes, wraps, self.edges) for u, nodes, wraps in axes), strict=True
+            *(_block(u, nodes, wraps, edges=self.edges) for u, nodes, wraps in axes), strict=True
         )
         first = torch.zeros_like(starts[0])
         for start, nodes in zip(starts, self.shape, strict=True):
@@ -136,13 +137,13 @@ class Grid:
         return experts
 
 
-def _all_nodes(u: Tensor, nodes: int, cyclic: bool, edges: str) -> Tensor:
-    start, weights = _block(u, nodes, cyclic, edges)
+def _all_nodes(u: Tensor, nodes: int, cyclic: bool, *, edges: str) -> Tensor:
+    start, weights = _block(u, nodes, cyclic, edges=edges)
     node = (start[..., None] + torch.arange(weights.shape[-1], device=u.device)) % nodes
     return weights.new_zeros(*u.shape, nodes).scatter(-1, node, weights)
 
 
-def _block(u: Tensor, nodes: int, cyclic: bool, edges: str) -> tuple[Tensor, Tensor]:
+def _block(u: Tensor, nodes: int, cyclic: bool, *, edges: str) -> tuple[Tensor, Tensor]:
     """The first of the min(4, nodes) adjacent nodes that u reads, and their weights."""
     if nodes == 1:
         return torch.zeros_like(u, dtype=torch.int64), torch.ones_like(u)[..., None]
@@ -181,6 +182,6 @@ def _outer(weights: Sequence[Tensor]) -> Tensor:
 
 def _require_floating(name: str, value: Tensor) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        raise TypeError(f"wanted {name} to be a tensor, given {type(value).__name__}")
     if not value.is_floating_point():
-        raise TypeError(f"{name} must be floating, got {value.dtype}")
+        raise TypeError(f"wanted {name} to be floating, given {value.dtype}")

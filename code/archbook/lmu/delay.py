@@ -20,6 +20,7 @@ def legendre_delay_matrices(
     order: int,
     theta: float,
     discretization: str = "zoh",
+    *,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Float[Tensor, "order order"], Float[Tensor, " order"]]:
     """Discrete matrices (A_bar, B_bar) of a window of `theta` steps (2019, Eqs. 1-2; ZOH).
@@ -38,7 +39,7 @@ def legendre_delay_matrices(
     theta = _window(theta)
     require_choice("discretization", discretization, ("zoh", "euler"))
     if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        raise TypeError(f"wanted dtype to be torch.float32 or torch.float64, given {dtype}")
     i = torch.arange(order, dtype=torch.float64, device="cpu")
     row, col = i[:, None], i[None, :]
     sign = torch.where(row < col, -1.0, 1.0 - 2.0 * ((row - col + 1) % 2))
@@ -57,9 +58,9 @@ def legendre_delay_matrices(
 
 def _window(theta: float) -> float:
     if isinstance(theta, bool) or not isinstance(theta, int | float):
-        raise TypeError(f"theta must be a number of steps, got {theta!r}")
+        raise TypeError(f"wanted theta to be a number of steps, given {theta!r}")
     if not (math.isfinite(theta) and theta > 0):
-        raise ValueError(f"theta must be positive and finite (steps), got {theta}")
+        raise ValueError(f"wanted theta to be positive and finite (steps), given {theta}")
     if theta < 2:
         warnings.warn(
             f"theta is {theta}: a window under two steps. theta is in steps, not in seconds",
@@ -95,7 +96,7 @@ def legendre_readout(
     """
     require_positive_int("order", order)
     require_tensor("relative_delay", relative_delay, ("delays",))
-    require_between("relative_delay", relative_delay, 0, 1)
+    require_between("relative_delay", relative_delay, low=0, high=1)
     x = 2 * relative_delay - 1
     rows = [torch.ones_like(x), x]
     for i in range(1, order - 1):  # Bonnet's recursion

@@ -33,7 +33,9 @@ class LinearMemory(nn.Module):
         require_tensor("B_bar", B_bar, ("order",))
         require_tensor("A_bar", A_bar, (len(B_bar), len(B_bar)))
         if A_bar.is_complex() or B_bar.is_complex():
-            raise TypeError(f"A_bar and B_bar must be real, got {A_bar.dtype} and {B_bar.dtype}")
+            raise TypeError(
+                f"wanted A_bar and B_bar to be real, given {A_bar.dtype} and {B_bar.dtype}"
+            )
         require_finite("A_bar", A_bar)
         require_finite("B_bar", B_bar)
         self.order = len(B_bar)
@@ -86,7 +88,7 @@ class LinearMemory(nn.Module):
         batch, time, channels = u.shape
         if mode == "auto":
             mode = "fft" if state is None and batch * time * channels <= FFT_INPUTS else "chunked"
-        form = {"recurrent": self._recurrent, "fft": self._fft, "chunked": self._chunked}[mode]
+        form = {"recurrent": self.recurrent, "fft": self.fft, "chunked": self.chunked}[mode]
         with without_autocast(u):
             signals = u.transpose(1, 2).reshape(batch * channels, time)
             start = None if state is None else state.reshape(batch * channels, self.order)
@@ -125,7 +127,10 @@ class LinearMemory(nn.Module):
                 new = new + state @ self.A_bar.mT
         return new
 
-    def _recurrent(self, u: Tensor, start: Tensor | None) -> Tensor:
+    def recurrent(
+        self, u: Float[Tensor, "signals time"], start: Float[Tensor, "signals order"] | None
+    ) -> Float[Tensor, "signals time order"]:
+        """Step by step (2021, Eq. 19); override this to write or decay otherwise."""
         written = (u.mT[..., None] * self.B_bar).unbind(0)  # time x (signals, order)
         m = written[0] if start is None else torch.addmm(written[0], start, self.A_bar.mT)
         states = [m]
@@ -134,7 +139,10 @@ class LinearMemory(nn.Module):
             states.append(m)
         return torch.stack(states, dim=1)
 
-    def _fft(self, u: Tensor, start: Tensor | None) -> Tensor:
+    def fft(
+        self, u: Float[Tensor, "signals time"], start: Float[Tensor, "signals order"] | None
+    ) -> Float[Tensor, "signals time order"]:
+        """As one convolution (2021, Eq. 26); override this to convolve otherwise."""
         time = u.shape[1]
         size = 2 * time  # at least 2 time - 1, or the end of the signal wraps onto its start
         H_hat = self._table("spectrum", time, self._spectrum)  # (order, time + 1)
@@ -144,7 +152,10 @@ class LinearMemory(nn.Module):
             states = states + impulse_response(self.A_bar, start @ self.A_bar.mT, time).mT
         return states
 
-    def _chunked(self, u: Tensor, start: Tensor | None) -> Tensor:
+    def chunked(
+        self, u: Float[Tensor, "signals time"], start: Float[Tensor, "signals order"] | None
+    ) -> Float[Tensor, "signals time order"]:
+        """One matrix product in each chunk; override this to cut or carry otherwise."""
         signals, time = u.shape
         size = min(time, 64 if self.order <= 32 else 32)
         chunks = -(-time // size)

@@ -34,6 +34,7 @@ class LMU(nn.Module):
         input_size: int,
         hidden_size: int,
         memory_size: int,
+        *,
         order: int,
         theta: float,
         return_sequences: bool = True,
@@ -57,6 +58,7 @@ class LMU(nn.Module):
         x: Float[Tensor, "batch time input"],
         state: Float[Tensor, "batch channels order"] | None = None,
         mode: str = "auto",
+        *,
         mask: Bool[Tensor, "batch time"] | None = None,
     ) -> Float[Tensor, "batch time hidden"] | Float[Tensor, "batch hidden"]:
         """All outputs, or with return_sequences=False the last one (`mode` plays no part then).
@@ -66,8 +68,8 @@ class LMU(nn.Module):
         """
         u = self._write_sequence(x, mask)
         if self.return_sequences:
-            return self._read(self.memory(u, mode, state), x)
-        return self._read(self.memory.last(u, state), x[:, -1])
+            return self.read(self.memory(u, mode, state), x)
+        return self.read(self.memory.last(u, state), x[:, -1])
 
     def final_state(
         self,
@@ -86,23 +88,27 @@ class LMU(nn.Module):
         """One time step: (o_t, m_t). Only the memory is carried, o_t never is."""
         require_input("x_t", x_t, ("batch", self.input_size), self.U_x.weight)
         require_finite("x_t", x_t)
-        state = self.memory.step(self._write(x_t), state)
-        return self._read(state, x_t), state
+        state = self.memory.step(self.write(x_t), state)
+        return self.read(state, x_t), state
 
     def _write_sequence(self, x: Tensor, mask: Tensor | None) -> Tensor:
         require_input("x", x, ("batch", "time", self.input_size), self.U_x.weight)
         require_finite("x", x)  # f_1 may hide it: relu(-inf) is 0
-        u = self._write(x)
+        u = self.write(x)
         if mask is None:
             return u
         require_mask("mask", mask, x.shape[:2], x.device)
         return u.masked_fill(~mask[..., None], 0.0)
 
-    def _write(self, x: Tensor) -> Tensor:
-        return self.f_1(self.U_x(x))  # Eq. 18
+    def write(self, x: Float[Tensor, "*steps input"]) -> Float[Tensor, "*steps channels"]:
+        """u of Eq. 18; override this to write otherwise."""
+        return self.f_1(self.U_x(x))
 
-    def _read(self, m: Tensor, x: Tensor) -> Tensor:
-        return self.f_2(self.U_m(m.flatten(-2).to(x.dtype)) + self.W_x(x))  # Eq. 20
+    def read(
+        self, m: Float[Tensor, "*steps channels order"], x: Float[Tensor, "*steps input"]
+    ) -> Float[Tensor, "*steps hidden"]:
+        """o of Eq. 20; override this to read otherwise."""
+        return self.f_2(self.U_m(m.flatten(-2).to(x.dtype)) + self.W_x(x))
 
 
 class LMUCell(nn.Module):
@@ -112,7 +118,7 @@ class LMUCell(nn.Module):
     h_t = tanh(W_x x_t + W_h h_{t-1} + W_m m_t). The tanh forbids a parallel form.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, order: int, theta: float):
+    def __init__(self, input_size: int, hidden_size: int, order: int, *, theta: float):
         super().__init__()
         require_positive_int("input_size", input_size)
         require_positive_int("hidden_size", hidden_size)
@@ -155,7 +161,7 @@ class LMUCell(nn.Module):
             m = self.memory.A_bar.new_zeros(sizes["m"])  # float32 even in a bfloat16 module
             return x.new_zeros(sizes["h"]), m
         if not (isinstance(state, tuple) and len(state) == 2):
-            raise TypeError(f"state must be a pair (h, m), got {type(state).__name__}")
+            raise TypeError(f"wanted state to be a pair (h, m), given {type(state).__name__}")
         likes = (self.W_x.weight, self.memory.A_bar)
         for (name, size), value, like in zip(sizes.items(), state, likes, strict=True):
             require_input(f"state {name}", value, size, like)

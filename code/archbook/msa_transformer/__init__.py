@@ -3,7 +3,8 @@
 from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention
 from archbook.msa_transformer.checkpoint import load_esm_msa1b
 from archbook.msa_transformer.contacts import ContactHead, contact_features
-from archbook.msa_transformer.masking import Masked, diversity_subsample, mask_tokens
+from archbook.msa_transformer.corruption import Masked, mask_tokens
+from archbook.msa_transformer.diversity import diversity_subsample
 from archbook.msa_transformer.network import AxialBlock, MSAOutput, MSATransformer
 
 __all__ = [

@@ -22,7 +22,7 @@ from archbook.checks import (
     require_input,
     require_positive_int,
 )
-from archbook.msa_transformer.mask import AlignmentMask
+from archbook.msa_transformer.padding import AlignmentMask
 
 TIES = ("sqrt", "mean", "none")
 
@@ -47,9 +47,10 @@ class AxialAttention(nn.Module):
         x: Float[Tensor, "batch rows columns hidden"],
         mask: Bool[Tensor, "batch rows columns"] | None = None,
         need_weights: bool = False,
+        *,
         chunk: int | None = None,
     ) -> tuple[Float[Tensor, "batch rows columns hidden"], Tensor | None]:
-        """(Y, attention map or None). mask: True = real, a block of rows x columns of each example.
+        """(Y, attention map or None). mask: True = real, an example's first rows and columns.
 
         chunk: work on about so many tokens at a time and recompute them in the backward pass; None
         does all at once. What comes out at padding is finite and means nothing.
@@ -58,8 +59,8 @@ class AxialAttention(nn.Module):
         require_finite("x", x)
         if chunk is not None:
             require_positive_int("chunk", chunk)
-        block = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
-        y, weights = self.attend(x.transpose(1, 2), block, need_weights, chunk)
+        real = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
+        y, weights = self.attend(x.transpose(1, 2), real, need_weights, chunk=chunk)
         return y.transpose(1, 2), weights
 
     def attend(
@@ -67,13 +68,17 @@ class AxialAttention(nn.Module):
         x: Float[Tensor, "batch columns rows hidden"],
         mask: AlignmentMask | None,
         need_weights: bool = False,
+        *,
         chunk: int | None = None,
     ) -> tuple[Float[Tensor, "batch columns rows hidden"], Tensor | None]:
-        """`forward` without checks, columns first."""
+        """`forward` without checks, columns first: override this with the attention itself."""
         raise NotImplementedError
 
-    def _split(self, x: Tensor, first: int = 0, last: int = 3) -> tuple[Tensor, ...]:
-        """Queries (0), keys (1), values (2): each (batch, columns, rows, heads, head width)."""
+    def split(self, x: Tensor, first: int = 0, last: int = 3) -> tuple[Tensor, ...]:
+        """Queries (0), keys (1), values (2): each (batch, columns, rows, heads, head width).
+
+        For subclasses that write an `attend` of their own.
+        """
         part = slice(first * self.hidden, last * self.hidden)
         y = linear(x, self.qkv.weight[part], self.qkv.bias[part])
         return y.unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
@@ -101,19 +106,19 @@ class TiedRowAttention(AxialAttention):
     does, which is to compute it again in the backward pass.
     """
 
-    def __init__(self, hidden: int, heads: int, dropout: float = 0.0, tie: str = "sqrt"):
+    def __init__(self, hidden: int, heads: int, dropout: float = 0.0, *, tie: str = "sqrt"):
         super().__init__(hidden, heads, dropout)
         require_choice("tie", tie, TIES)
         self.tie = tie
 
-    def attend(self, x, mask, need_weights=False, chunk=None):
+    def attend(self, x, mask, need_weights=False, *, chunk=None):
         if self.tie == "none":
-            return self._untied(x, mask, need_weights, chunk)
-        scale = self._query_scale(x, mask)
+            return self._untied(x, mask, need_weights, chunk=chunk)
+        scale = self.query_scale(x, mask)
         keys = None if mask is None else mask.columns[:, None, None]  # (batch, 1, 1, columns)
         if chunk is not None:
-            return self._chunked(x, scale, keys, need_weights, chunk)
-        q, k, v = (self._flat(part) for part in self._split(x))
+            return self._chunked(x, scale, keys, need_weights=need_weights, chunk=chunk)
+        q, k, v = (self.flat(part) for part in self.split(x))
         q = self._scaled(q, scale)
         if need_weights or x.shape[1] <= q.shape[-1]:
             weights = _softmax(q @ k.mT, keys)
@@ -121,10 +126,13 @@ class TiedRowAttention(AxialAttention):
         else:
             y = scaled_dot_product_attention(q, k, v, keys, self._rate, scale=1.0)
             weights = None
-        return self.out(self._unflat(y, x.shape[2])), weights if need_weights else None
+        return self.out(self.unflat(y, x.shape[2])), weights if need_weights else None
 
-    def _query_scale(self, x: Tensor, mask: AlignmentMask | None) -> float | Tensor:
-        """1 / lambda, by example and row where there is padding: padded rows ask nothing."""
+    def query_scale(self, x: Tensor, mask: AlignmentMask | None) -> float | Tensor:
+        """1 / lambda, by example and row where there is padding: padded rows ask nothing.
+
+        Override this to weigh the rows otherwise: a number, or (batch, rows).
+        """
         width = self.hidden // self.heads
         power = 0.5 if self.tie == "sqrt" else 1.0
         if mask is None:
@@ -137,26 +145,30 @@ class TiedRowAttention(AxialAttention):
             scale = scale.repeat_interleave(self.hidden // self.heads, 1)[:, None, None]
         return q * scale
 
-    def _flat(self, part: Tensor) -> Tensor:
-        """(batch, columns, rows, heads, d) -> (batch, heads, columns, rows x d)."""
+    def flat(self, part: Tensor) -> Tensor:
+        """(batch, columns, rows, heads, d) -> (batch, heads, columns, rows x d).
+
+        Override this and `unflat` to tie the rows otherwise.
+        """
         return part.permute(0, 3, 1, 2, 4).flatten(3)
 
-    def _unflat(self, y: Tensor, rows: int) -> Tensor:
+    def unflat(self, y: Tensor, rows: int) -> Tensor:
+        """(batch, heads, columns, rows x d) -> (batch, columns, rows, hidden)."""
         return y.unflatten(3, (rows, -1)).permute(0, 2, 3, 1, 4).flatten(3)
 
-    def _chunked(self, x, scale, keys, need_weights, chunk):
+    def _chunked(self, x, scale, keys, *, need_weights, chunk):
         """The sum over rows in parts: no more than `chunk` tokens' projections exist at a time."""
         step = max(1, chunk // x.shape[1])
         parts = x.split(step, 2)
         scales = scale.split(step, 1) if isinstance(scale, Tensor) else [scale] * len(parts)
 
         def scores(part: Tensor, scale: float | Tensor) -> Tensor:
-            q, k = (self._flat(p) for p in self._split(part, 0, 2))
+            q, k = (self.flat(p) for p in self.split(part, 0, 2))
             return self._scaled(q, scale) @ k.mT
 
         def values(part: Tensor, weights: Tensor) -> Tensor:
-            (v,) = self._split(part, 2)
-            return self.out(self._unflat(weights @ self._flat(v), part.shape[2]))
+            (v,) = self.split(part, 2)
+            return self.out(self.unflat(weights @ self.flat(v), part.shape[2]))
 
         total = reduce(torch.add, map(recomputed, repeat(scores), parts, scales))
         weights = _softmax(total, keys)
@@ -164,13 +176,13 @@ class TiedRowAttention(AxialAttention):
         y = torch.cat([recomputed(values, part, dropped) for part in parts], 2)
         return y, weights if need_weights else None
 
-    def _untied(self, x, mask, need_weights, chunk):
+    def _untied(self, x, mask, need_weights, *, chunk):
         keys = None if mask is None else mask.columns[:, None, None, None]
         rows = x.shape[2]
         step = rows if chunk is None else max(1, chunk // x.shape[1])
 
         def attend(part: Tensor) -> tuple[Tensor, Tensor | None]:
-            q, k, v = (p.permute(0, 2, 3, 1, 4) for p in self._split(part))  # b r h c d
+            q, k, v = (p.permute(0, 2, 3, 1, 4) for p in self.split(part))  # b r h c d
             if need_weights:
                 weights = _softmax(q @ k.mT / math.sqrt(q.shape[-1]), keys)
                 y = self._drop(weights) @ v
@@ -199,13 +211,13 @@ class ColumnAttention(AxialAttention):
     where it is asked for.
     """
 
-    def attend(self, x, mask, need_weights=False, chunk=None):
+    def attend(self, x, mask, need_weights=False, *, chunk=None):
         columns, rows = x.shape[1:3]
         step = columns if chunk is None else max(1, chunk // rows)
         keys = None if mask is None else mask.rows[:, None, None, None]  # (batch, 1, 1, 1, rows)
 
         def attend(part: Tensor) -> tuple[Tensor, Tensor | None]:
-            q, k, v = (p.transpose(2, 3) for p in self._split(part))  # (batch, columns, heads, ..)
+            q, k, v = (p.transpose(2, 3) for p in self.split(part))  # (batch, columns, heads, ..)
             if need_weights:
                 weights = _softmax(q @ k.mT / math.sqrt(q.shape[-1]), keys)
                 y = self._drop(weights) @ v

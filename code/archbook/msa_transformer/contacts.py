@@ -65,6 +65,7 @@ class ContactHead(nn.Module):
         features: Float[Tensor, "pairs features"],
         contacts: Bool[Tensor, " pairs"],
         penalty: float = 1 / 0.15,
+        *,
         steps: int = 2000,
         tolerance: float = 1e-7,
     ) -> None:

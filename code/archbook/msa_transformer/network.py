@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from archbook.checks import (
     require_choice,
+    require_false,
     require_finite,
     require_input,
     require_positive_int,
@@ -17,8 +18,8 @@ from archbook.checks import (
 )
 from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention, recomputed
 from archbook.msa_transformer.contacts import ContactHead
-from archbook.msa_transformer.mask import PLACE, AlignmentMask, require_nowhere
-from archbook.msa_transformer.masking import PADDING, START
+from archbook.msa_transformer.padding import PLACE, AlignmentMask
+from archbook.vocabulary import PADDING, START
 
 ROW_POSITIONS = ("learned", "query", "none")
 
@@ -58,6 +59,7 @@ class AxialBlock(nn.Module):
         hidden: int,
         heads: int,
         ffn: int,
+        *,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
         activation_dropout: float = 0.0,
@@ -66,7 +68,7 @@ class AxialBlock(nn.Module):
         super().__init__()
         require_positive_int("ffn", ffn)
         self.row_norm, self.column_norm, self.ffn_norm = (nn.LayerNorm(hidden) for _ in range(3))
-        self.row = TiedRowAttention(hidden, heads, attention_dropout, tie)
+        self.row = TiedRowAttention(hidden, heads, attention_dropout, tie=tie)
         self.column = ColumnAttention(hidden, heads, attention_dropout)
         self.ffn = FeedForward(hidden, ffn, activation_dropout)
         self.drop = nn.Dropout(dropout)
@@ -76,6 +78,7 @@ class AxialBlock(nn.Module):
         x: Float[Tensor, "batch rows columns hidden"],
         mask: Bool[Tensor, "batch rows columns"] | None = None,
         need_attention: bool = False,
+        *,
         chunk: int | None = None,
     ) -> tuple[Float[Tensor, "batch rows columns hidden"], Tensor | None, Tensor | None]:
         """(X', row map, column map); arguments as in `AxialAttention.forward`."""
@@ -84,9 +87,10 @@ class AxialBlock(nn.Module):
         require_finite("x", x)
         if chunk is not None:
             require_positive_int("chunk", chunk)
-        block = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
-        wanted = (need_attention, need_attention)
-        x, row, column = self.attend(x.transpose(1, 2), block, *wanted, chunk)
+        real = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
+        x, row, column = self.attend(
+            x.transpose(1, 2), real, need_attention, need_column=need_attention, chunk=chunk
+        )
         return x.transpose(1, 2), row, column
 
     def attend(
@@ -94,12 +98,14 @@ class AxialBlock(nn.Module):
         x: Float[Tensor, "batch columns rows hidden"],
         mask: AlignmentMask | None,
         need_row: bool = False,
+        *,
         need_column: bool = False,
         chunk: int | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        y, row = self.row.attend(self.row_norm(x), mask, need_row, chunk)
+        """`forward` without checks, columns first; either map for itself."""
+        y, row = self.row.attend(self.row_norm(x), mask, need_row, chunk=chunk)
         x = x + self.drop(y)
-        y, column = self.column.attend(self.column_norm(x), mask, need_column, chunk)
+        y, column = self.column.attend(self.column_norm(x), mask, need_column, chunk=chunk)
         x = x + self.drop(y)
         if chunk is None:
             y = self.ffn(self.ffn_norm(x))
@@ -138,6 +144,7 @@ class MSATransformer(nn.Module):
         vocab_size: int = 33,
         layers: int = 12,
         hidden: int = 768,
+        *,
         heads: int = 12,
         ffn: int = 3072,
         max_rows: int = 1024,
@@ -167,7 +174,15 @@ class MSATransformer(nn.Module):
         self.vocab_size, self.max_rows, self.max_columns = vocab_size, max_rows, max_columns
         self.start_token = start_token
         self.blocks = nn.ModuleList(
-            AxialBlock(hidden, heads, ffn, dropout, attention_dropout, activation_dropout, tie)
+            AxialBlock(
+                hidden,
+                heads,
+                ffn,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                activation_dropout=activation_dropout,
+                tie=tie,
+            )
             for _ in range(layers)
         )
         self.letters = nn.Embedding(vocab_size, hidden, padding_idx=PADDING)
@@ -203,6 +218,7 @@ class MSATransformer(nn.Module):
         tokens: Int64[Tensor, "batch rows columns"],
         mask: Bool[Tensor, "batch rows columns"] | None = None,
         need_attention: bool = False,
+        *,
         return_contacts: bool = False,
         chunk: int | None = None,
     ) -> MSAOutput:
@@ -213,19 +229,21 @@ class MSATransformer(nn.Module):
         Errors: ValueError or TypeError for a wrong rank, ids out of range, more rows or columns
         than the tables hold, padding before a real row or column, a missing start token.
         """
-        block = self.check(tokens, mask)
+        real = self.checked(tokens, mask)
         need_row = need_attention or return_contacts
-        x, rows, columns = self._run(tokens, block, need_row, need_attention, chunk)
+        x, row_maps, column_maps = self.attend(
+            tokens, real, need_row, need_column=need_attention, chunk=chunk
+        )
         contacts = None
         if return_contacts:
             first = int(self.start_token)
-            real = None if block is None else block.columns[:, first:]
-            contacts = self.contact_head(torch.stack(rows, 1)[..., first:, first:], real)
+            columns = None if real is None else real.columns[:, first:]
+            contacts = self.contact_head(torch.stack(row_maps, 1)[..., first:, first:], columns)
         return MSAOutput(
             logits=self.letter_head(x, self.letters.weight).transpose(1, 2),
             contacts=contacts,
-            row_attentions=torch.stack(rows, 1) if need_attention else None,
-            column_attentions=torch.stack(columns, 1) if columns else None,
+            row_attentions=torch.stack(row_maps, 1) if need_attention else None,
+            column_attentions=torch.stack(column_maps, 1) if column_maps else None,
         )
 
     def encode(
@@ -235,7 +253,7 @@ class MSATransformer(nn.Module):
         chunk: int | None = None,
     ) -> Float[Tensor, "batch rows columns hidden"]:
         """The last hidden states alone."""
-        return self._run(tokens, self.check(tokens, mask), False, False, chunk)[0].transpose(1, 2)
+        return self.attend(tokens, self.checked(tokens, mask), chunk=chunk)[0].transpose(1, 2)
 
     def row_attentions(
         self,
@@ -243,25 +261,25 @@ class MSATransformer(nn.Module):
         mask: Bool[Tensor, "batch rows columns"] | None = None,
     ) -> Float[Tensor, "batch layers heads columns columns"]:
         """The row maps alone, which contacts are read from; column maps may be far larger."""
-        return torch.stack(self._run(tokens, self.check(tokens, mask), True, False, None)[1], 1)
+        return torch.stack(self.attend(tokens, self.checked(tokens, mask), need_row=True)[1], 1)
 
     def letter_logits(self, x: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens vocab"]:
         """Logits of some hidden states, such as those at masked places only."""
         return self.letter_head(x, self.letters.weight)
 
-    def check(self, tokens: Tensor, mask: Tensor | None) -> AlignmentMask | None:
+    def checked(self, tokens: Tensor, mask: Tensor | None) -> AlignmentMask | None:
         """The mask, None where nothing is padded; refuses what `forward` cannot take."""
         require_tensor("tokens", tokens, ("batch", "rows", "columns"))
         if tokens.dtype != torch.int64:
-            raise TypeError(f"tokens must be torch.int64, got {tokens.dtype}")
+            raise TypeError(f"wanted tokens to be torch.int64, given {tokens.dtype}")
         if tokens.device != self.letters.weight.device:
             raise ValueError(
-                f"tokens must be on {self.letters.weight.device} like the weights, got a tensor on "
-                f"{tokens.device}"
+                f"wanted tokens to be on {self.letters.weight.device} like the weights, "
+                f"given a tensor on {tokens.device}"
             )
         outside = (tokens < 0) | (tokens >= self.vocab_size)
         wish = f"wanted tokens in [0, {self.vocab_size - 1}]; tokens outside"
-        require_nowhere(wish, outside, PLACE, tokens)
+        require_false(wish, outside, PLACE, values=tokens)
         _, rows, columns = tokens.shape
         if self.row_positions is not None and rows > self.max_rows:
             raise ValueError(f"wanted at most max_rows = {self.max_rows} rows, given {rows}")
@@ -269,22 +287,33 @@ class MSATransformer(nn.Module):
             raise ValueError(
                 f"wanted at most max_columns = {self.max_columns} columns, given {columns}"
             )
-        block = None
+        real = None
         if mask is not None:
-            block = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
+            real = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
         else:
             mask = tokens != PADDING
             if torch.compiler.is_compiling() or mask.is_meta or not bool(mask.all()):
-                block = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
+                real = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
         if self.start_token:
             lost = tokens[..., 0] != START
-            lost = lost if block is None else lost & block.rows
+            lost = lost if real is None else lost & real.rows
             wish = f"wanted the start token {START} in column 0 of every row; rows without it"
-            require_nowhere(wish, lost, ("example", "row"))
-        return block
+            require_false(wish, lost, ("example", "row"))
+        return real
 
-    def _run(self, tokens, mask, need_row, need_column, chunk):
-        """Columns first throughout: (hidden states, row maps, column maps)."""
+    def attend(
+        self,
+        tokens: Int64[Tensor, "batch rows columns"],
+        mask: AlignmentMask | None,
+        need_row: bool = False,
+        *,
+        need_column: bool = False,
+        chunk: int | None = None,
+    ) -> tuple[Float[Tensor, "batch columns rows hidden"], list[Tensor], list[Tensor]]:
+        """`forward` up to the heads without checks: (hidden states, row maps, column maps).
+
+        Columns first throughout; a list of maps is empty where they are not needed.
+        """
         if chunk is not None:
             require_positive_int("chunk", chunk)
         x = self.letters(tokens.transpose(1, 2))
@@ -299,7 +328,7 @@ class MSATransformer(nn.Module):
         x = self.drop(self.norm_before(x))
         row_maps, column_maps = [], []
         for block in cast(list[AxialBlock], self.blocks):
-            x, row, column = block.attend(x, mask, need_row, need_column, chunk)
+            x, row, column = block.attend(x, mask, need_row, need_column=need_column, chunk=chunk)
             if need_row:
                 row_maps.append(row)
             if need_column:

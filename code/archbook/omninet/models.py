@@ -45,16 +45,16 @@ class TokenEmbedding(nn.Module):
         """first: the position of the first token."""
         require_tensor("tokens", tokens, ("batch", "seq"))
         if tokens.dtype != torch.int64:
-            raise TypeError(f"tokens must be torch.int64, got {tokens.dtype}")
+            raise TypeError(f"wanted tokens to be torch.int64, given {tokens.dtype}")
         if tokens.device != self.positions.device:
             raise ValueError(
-                f"tokens must be on {self.positions.device} like the weights, got a tensor on "
-                f"{tokens.device}"
+                f"wanted tokens to be on {self.positions.device} like the weights, "
+                f"given a tensor on {tokens.device}"
             )
         last = first + tokens.shape[1]
         if last > self.max_length:
             raise ValueError(f"wanted at most max_length = {self.max_length} tokens, given {last}")
-        require_between("tokens", tokens, 0, self.vocab_size - 1)
+        require_between("tokens", tokens, low=0, high=self.vocab_size - 1)
         return self.tokens(tokens) + self.positions[first:last]
 
 

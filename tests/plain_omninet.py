@@ -1,7 +1,7 @@
 """OmniNet token by token, small nets to try it on, and inputs meant to break it."""
 
 import torch
-from slow_attention import largest, normal, seeded, slow
+from plain_attention import largest, normal, seeded, slow
 from torch import Tensor, nn
 
 from archbook.omninet import Block, MetaLearner, MetaOptions, OmniNet, Transformer

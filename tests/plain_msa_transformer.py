@@ -48,6 +48,16 @@ def network_of(seed: int = 0, cls: type[MSATransformer] = MSATransformer, **opti
     return order_one(cls(**{**SMALL, **SILENT, **options}), seed)
 
 
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def letters(*shape: int, seed: int = 0) -> Tensor:
+    """Residues and gaps, without start tokens."""
+    tokens = torch.randint(FIRST_LETTER, 25, shape, generator=seeded(seed))
+    return torch.where(tokens == 24, GAP, tokens)
+
+
 def alignment(batch: int, rows: int, columns: int, seed: int = 0) -> Tensor:
     """Random letters and gaps behind a start token: (batch, rows, columns)."""
     generator = torch.Generator().manual_seed(seed)

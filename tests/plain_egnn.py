@@ -110,6 +110,15 @@ def slow_egcl(
     return tuple(torch.stack(rows) for rows in (new_h, new_x, new_v) if rows)
 
 
+def in_order(model: nn.Module):
+    """`model` called with the parts of a `Case` in their order, as the slow loops are."""
+
+    def run(h, x, edges=None, edge_attr=None, v=None, **options):
+        return model(h, x, edges, edge_attr=edge_attr, v=v, **options)
+
+    return run
+
+
 def outputs_and_gradients(run, module: nn.Module, case) -> list[Tensor]:
     """What `run` returns, then the gradients of a weighted sum of it by weights and inputs."""
     leaves = [

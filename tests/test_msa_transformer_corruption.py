@@ -1,4 +1,4 @@
-"""What is hidden from the model in training, and which rows it is shown.
+"""What is hidden from the model in training.
 
 What turns red when the code is broken (each was tried on a copy):
 - start or padding chosen: test_start_and_padding_are_never_chosen
@@ -8,34 +8,19 @@ What turns red when the code is broken (each was tried on a copy):
   test_of_the_chosen_eight_tenths_are_masked_one_swapped_one_left
 - gaps left out, swapped letters that are gaps: test_gaps_are_chosen_and_never_swapped_in
 - the seed ignored: test_a_generator_decides_everything
-- the sum of distances not run on, all compared with the query alone, a row chosen twice, the query
-  lost, the nearest taken for the farthest: test_the_rows_are_those_of_the_brute_force
 """
 
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from slow_msa_transformer import FIRST_LETTER, GAP, PADDING, START, slow_subsample
+from plain_msa_transformer import GAP, PADDING, START, letters, seeded
 from torch import Tensor
 
-from archbook.data import alphabet
-from archbook.msa_transformer import Masked, diversity_subsample, mask_tokens, masking
+from archbook.msa_transformer import Masked, mask_tokens
 
 MASK, RESIDUES = 32, range(4, 24)
 ROWS, COLUMNS = 300, 200
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def letters(*shape: int, seed: int = 0) -> Tensor:
-    """Residues and gaps, without start tokens."""
-    tokens = torch.randint(FIRST_LETTER, 25, shape, generator=seeded(seed))
-    return torch.where(tokens == 24, GAP, tokens)
 
 
 def share_error(hits: Tensor, share: float) -> float:
@@ -45,9 +30,6 @@ def share_error(hits: Tensor, share: float) -> float:
 
 
 TOKENS = letters(ROWS, COLUMNS)
-
-
-# ---- masking ----
 
 
 @pytest.mark.shapes
@@ -91,7 +73,7 @@ def test_swapped_letters_are_all_residues_alike():
 
 
 def test_letters_of_another_alphabet_can_be_asked_for():
-    tokens, _ = mask_tokens(TOKENS, seeded(), 1.0, 0.0, 1.0, letters=(4, 6))
+    tokens, _ = mask_tokens(TOKENS, seeded(), 1.0, masked=0.0, swapped=1.0, letters=(4, 6))
     assert set(tokens.unique().tolist()) == {4, 5}
 
 
@@ -152,75 +134,3 @@ def test_the_input_stays_and_any_shape_will_do():
         assert torch.equal(tokens, before)
         assert changed.shape == chosen.shape == torch.Size(shape)
         assert changed.dtype == torch.int64
-
-
-# ---- rows ----
-
-
-@pytest.mark.shapes
-@settings(deadline=None, max_examples=80, derandomize=True)
-@given(
-    depth=st.integers(1, 9),
-    columns=st.integers(1, 6),
-    letters=st.integers(1, 4),
-    rows=st.integers(1, 10),
-    seed=st.integers(0, 10**6),
-    farthest=...,
-)
-def test_the_rows_are_those_of_the_brute_force(depth, columns, letters, rows, seed, farthest: bool):
-    """Few letters and columns, so that ties are many: they go to the earlier row."""
-    msa = torch.randint(letters, (depth, columns), generator=seeded(seed))
-    wanted = msa[slow_subsample(msa, rows, farthest)]
-    assert torch.equal(diversity_subsample(msa, rows, farthest), wanted)
-
-
-NUMBERED = torch.cat([torch.arange(40)[:, None], letters(40, 12)], 1)  # no two rows are alike
-
-
-@pytest.mark.parametrize("farthest", [True, False])
-@pytest.mark.parametrize("rows", [1, 2, 17, 39])
-def test_the_query_comes_first_and_the_order_stays(rows, farthest):
-    found = diversity_subsample(NUMBERED, rows, farthest)[:, 0].tolist()
-    assert len(found) == rows
-    assert found[0] == 0
-    assert found == sorted(set(found))
-
-
-def test_an_alignment_that_is_small_enough_comes_back_whole():
-    for rows in (40, 41, 1000):
-        assert torch.equal(diversity_subsample(NUMBERED, rows), NUMBERED)
-
-
-def test_the_farthest_rows_lie_far_apart_and_the_nearest_close():
-    """Two clans of twenty: the farthest come from both, the nearest from the query's own."""
-    clan = (torch.arange(40) >= 20).long()[:, None].expand(-1, 30) * 5
-    noise = torch.rand(40, 30, generator=seeded(3)) < 0.05
-    msa = torch.where(noise, 9, clan)
-    far, near = (diversity_subsample(msa, 10, farthest) for farthest in (True, False))
-    assert (far == 5).any(1).sum() == 5
-    assert not (near == 5).any()
-
-
-def test_the_nearest_are_the_farthest_of_the_mirror():
-    """With two letters and one other row chosen, what is near in one is far in its complement."""
-    msa = torch.randint(2, (9, 8), generator=seeded(4))
-    mirrored = torch.cat([msa[:1], 1 - msa[1:]])
-    near = diversity_subsample(msa, 2, farthest=False)[1]
-    far = diversity_subsample(mirrored, 2)[1]
-    assert torch.equal(near, 1 - far)
-
-
-def test_the_alignment_is_not_modified():
-    before = NUMBERED.clone()
-    diversity_subsample(NUMBERED, 5)
-    assert torch.equal(NUMBERED, before)
-
-
-def test_the_model_and_the_alphabet_agree_on_the_tokens():
-    assert (masking.START, masking.PADDING, masking.MASK) == (
-        alphabet.START,
-        alphabet.PADDING,
-        alphabet.MASK,
-    )
-    first, end = masking.RESIDUES
-    assert (first, end - first) == (alphabet.FIRST_LETTER, alphabet.RESIDUES)

@@ -9,10 +9,10 @@ from archbook.folded_cnn import FoldedNet, FoldedResNet18, GameCNN, NoScopeCNN
 
 # Small nets of every kind; odd sizes, so that no axis can be taken for another.
 NETS = {
-    "game": lambda fold=1: GameCNN(12, 15, 5, 1, fold),
-    "game-2": lambda fold=1: GameCNN(15, 16, 3, 2, fold),
-    "noscope": lambda fold=1: NoScopeCNN(5, 7, 3, 4, 6, channels=2, fold=fold),
-    "noscope-4": lambda fold=1: NoScopeCNN(9, 6, 2, 3, 5, convs=4, fold=fold),
+    "game": lambda fold=1: GameCNN(12, 15, 5, units=1, fold=fold),
+    "game-2": lambda fold=1: GameCNN(15, 16, 3, units=2, fold=fold),
+    "noscope": lambda fold=1: NoScopeCNN(5, 7, 3, filters=4, dense=6, channels=2, fold=fold),
+    "noscope-4": lambda fold=1: NoScopeCNN(9, 6, 2, filters=3, dense=5, convs=4, fold=fold),
     "resnet": lambda fold=1: FoldedResNet18(4, 3, fold),
 }
 

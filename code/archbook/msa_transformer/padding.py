@@ -25,31 +25,18 @@ class AlignmentMask:
         self.rows, self.columns = mask.any(2), mask.any(1)
         block = self.rows[:, :, None] & self.columns[:, None]
         empty = ~mask.flatten(1).any(1)
-        require_nowhere(
+        require_false(
             "wanted a real token in every example; examples without one", empty, ("example",)
         )
-        require_nowhere(
+        require_false(
             "wanted all real rows of an example to end at one column; tokens against it",
             mask != block,
             PLACE,
         )
         for name, part in {"row": self.rows, "column": self.columns}.items():
             gap = ~part[:, :-1] & part[:, 1:]  # a padded one before a real one
-            require_nowhere(
+            require_false(
                 f"wanted padding after the last real {name} only; {name}s before a real one",
                 gap,
                 ("example", name),
             )
-
-
-def require_nowhere(
-    wish: str, bad: Tensor, axes: tuple[str, ...], values: Tensor | None = None
-) -> None:
-    """`require_false` that names the first place, one axis a name, and what stands there."""
-    try:
-        require_false(wish, bad)
-    except ValueError as error:
-        place = bad.nonzero()[0].tolist()
-        where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
-        what = "" if values is None else f"{values[tuple(place)]} in "
-        raise ValueError(f"{error}; the first: {what}{where}") from None
