@@ -10,9 +10,8 @@ from sphinx.util.docutils import SphinxDirective
 def markdown_table(titles: list[str], rows: list[list[str]]) -> list[str]:
     """A Markdown table, cell for cell; a bar inside a cell is escaped."""
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for row in rows:
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-    return lines
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return lines + ["| " + " | ".join(row) + " |" for row in escaped]
 
 
 def sections(directive: SphinxDirective, lines: Sequence[str], source: str) -> list[nodes.Node]:
