@@ -158,7 +158,7 @@ def test_the_input_stays_and_any_shape_will_do():
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(
     depth=st.integers(1, 9),
     columns=st.integers(1, 6),
