@@ -1,4 +1,4 @@
-"""What every test meets: GPU tests skip without a GPU, and seeds do not leak between tests.
+"""What every test meets: seeds do not leak between tests, and what a marker promises is kept.
 
 And what the tests of the benchmarks share: `bench` and `quick`, for the STEM that a file names.
 """
@@ -6,14 +6,21 @@ And what the tests of the benchmarks share: `bench` and `quick`, for the STEM th
 import gc
 import importlib.util
 import json
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 pytest.register_assert_rewrite("portability")  # its asserts then say what they found
+
+# The same examples in every run, and none that fails for being slow on a busy machine.
+settings.register_profile("book", deadline=None, derandomize=True)
+settings.load_profile("book")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,9 +30,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _set_aside() -> None:
+    """The collector walks only through what the test file made itself.
+
+    A collection of everything takes seconds late in a session: it holds all of torch, every
+    collected test, and what the compiler keeps.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _one_fixed_seed() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  the global generator is the one that libraries draw from
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _only_marked_tests_compile(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make check` leaves the marker `compile` out, so no test may compile without it."""
+
+    def refused(*_: object, **__: object) -> None:
+        pytest.fail("a test that compiles or exports carries the marker `compile`")
+
+    if request.node.get_closest_marker("compile") is None:
+        monkeypatch.setattr(torch, "compile", refused)
+        monkeypatch.setattr(torch.export, "export", refused)
 
 
 @pytest.fixture(scope="module")

@@ -248,6 +248,7 @@ class Portability:
 
     # ---- torch.compile ----
 
+    @pytest.mark.compile
     def test_every_model_compiles_to_one_graph_with_the_same_gradients(self, name, form):
         model, given = self.to_compile(name, form)
         given = as_leaves(given)

@@ -39,7 +39,7 @@ def test_the_number_of_pairs_is_its_formula(window, wide, drawn):
     assert pairs_read(layer, blocks * block) == wanted * block**2
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(max_examples=40)
 @given(
     seq=st.integers(1, 14),
     more=st.integers(0, 5),

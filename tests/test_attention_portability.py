@@ -112,6 +112,7 @@ def test_one_token_or_one_position_is_enough(kind, group):
 # ---- torch.compile ----
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ("kind", "group", "dynamic"),
     [("full", 3, None), ("softmax", None, None), ("softmax", 1, False), ("bigbird", 3, False)],
@@ -125,6 +126,7 @@ def test_a_compiled_layer_takes_other_lengths(kind, group, dynamic):
         torch.testing.assert_close(fast(**given), layer(**given))
 
 
+@pytest.mark.compile
 @every_dense_kind
 def test_prefill_and_step_compile(kind):
     layer, (q, k, v) = KINDS[kind](SEQ), (x.float() for x in qkv())

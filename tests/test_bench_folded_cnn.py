@@ -97,12 +97,14 @@ def run_compiled(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
             work()
 
 
+@pytest.mark.compile
 def test_the_limit_of_compiling_lets_all_configurations_through(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch
 ):
     run_compiled(bench, monkeypatch)  # raises past the limit
 
 
+@pytest.mark.compile
 def test_a_net_that_torch_would_no_longer_compile_is_not_timed(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch
 ):

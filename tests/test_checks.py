@@ -179,6 +179,7 @@ def test_the_meta_device_has_no_values_to_check():
     assert require_false("no loops", torch.ones(2, dtype=torch.bool, device="meta")) is None
 
 
+@pytest.mark.compile
 def test_checks_of_values_are_skipped_while_compiling():
     def double(x):
         require_finite("x", x)

@@ -150,7 +150,7 @@ def test_energy_drifts_little_where_particles_stay_apart():
     assert drift.abs().max() < 1e-3
 
 
-@settings(deadline=None, max_examples=15, derandomize=True)
+@settings(max_examples=15)
 @given(
     systems=st.integers(1, 5),
     particles=st.integers(2, 6),

@@ -68,7 +68,7 @@ def test_complete_edges_are_all_pairs_of_each_graph_by_receiver(sizes):
     assert pairs(complete_edges(sizes)) == slow_complete(sizes)
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6))
 def test_complete_edges_are_right_for_any_sizes(sizes):
     assert pairs(complete_edges(sizes)) == slow_complete(sizes)
@@ -92,7 +92,7 @@ def test_nearest_edges_are_the_k_nearest_by_receiver(k, n):
     assert pairs(nearest_edges(x, k)) == slow_nearest(x, k)
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 @given(nodes=st.integers(2, 12), n=st.integers(1, 4), seed=st.integers(0, 10**6), data=st.data())
 def test_neighbours_are_right_at_any_size(nodes, n, seed, data):
     x, k = normal(nodes, n, seed=seed), data.draw(st.integers(1, nodes - 1))

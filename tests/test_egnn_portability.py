@@ -78,6 +78,7 @@ class TestPortability(Portability):
         positions = outputs[0] if model == "RadialField" else outputs[1]
         assert positions.dtype == torch.float32
 
+    @pytest.mark.compile
     @pytest.mark.parametrize("model", ["EGCL", "EGCL-dense"])
     def test_a_compiled_model_takes_graphs_of_other_sizes(self, model):
         layer = self.build(model)
@@ -87,11 +88,13 @@ class TestPortability(Portability):
             torch.testing.assert_close(run(fast, given), run(layer, given))
 
 
+@pytest.mark.compile
 def test_the_sum_of_a_compiled_graph_is_the_same():
     h, graph = torch.randn(5, 2), torch.tensor([0, 2, 2, 0, 1])
     torch.testing.assert_close(compiled(sum_by_graph)(h, graph, 3), sum_by_graph(h, graph, 3))
 
 
+@pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised inside inductor
 def test_the_layer_compiles_with_inductor():
     layer, edges = EGCL(4), complete_edges([4, 2])

@@ -198,6 +198,7 @@ def test_under_autocast_the_answers_stay_near_those_in_float32():
     torch.testing.assert_close(found.float(), wanted, atol=0.02, rtol=0.02)
 
 
+@pytest.mark.compile
 def test_it_is_one_graph_for_the_compiler():
     net, case = network(), inputs()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)

@@ -65,7 +65,7 @@ def test_image_i_f_plus_j_is_channel_block_j_of_group_i(form):
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(
     fold=st.integers(1, 6),
     groups=st.integers(1, 4),

@@ -103,7 +103,7 @@ def test_full_groups_are_not_copied(fold):
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(arrivals=st.lists(st.integers(1, 6), min_size=1, max_size=8), fold=st.integers(1, 4))
 def test_however_images_arrive_the_answers_are_those_of_one_batch(arrivals, fold):
     server = served(fold=fold)

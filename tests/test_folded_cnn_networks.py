@@ -71,7 +71,7 @@ def test_widths_are_rounded_up_to_a_multiple():
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(
     width=st.integers(1, 10**9),
     fold=st.integers(1, 100),

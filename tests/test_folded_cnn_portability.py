@@ -90,6 +90,7 @@ def test_a_stream_runs_on_the_meta_device():
 # ---- torch.compile ----
 
 
+@pytest.mark.compile
 def test_a_compiled_classifier_takes_batches_of_other_sizes_and_formats():
     model = build("classifier")
     fast = compiled(model)
@@ -99,12 +100,14 @@ def test_a_compiled_classifier_takes_batches_of_other_sizes_and_formats():
     torch.testing.assert_close(fast(channels_last(x)), model(x))
 
 
+@pytest.mark.compile
 def test_the_loss_compiles_to_one_graph():
     logits, labels = torch.randn(2, 6), torch.tensor([0, 2, 1, 1])
     found = compiled(folded_cross_entropy)(logits, labels, 2)
     torch.testing.assert_close(found, folded_cross_entropy(logits, labels, 2))
 
 
+@pytest.mark.compile
 def test_a_compiled_net_can_be_served():
     model = build("noscope").net
     server = FoldedClassifier(compiled(model))
@@ -112,6 +115,7 @@ def test_a_compiled_net_can_be_served():
     torch.testing.assert_close(server(x), FoldedClassifier(model)(x))
 
 
+@pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised inside inductor
 def test_the_classifier_compiles_with_inductor():
     model, x = build("classifier"), inputs("classifier", 3)

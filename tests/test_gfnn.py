@@ -355,7 +355,7 @@ def test_a_cyclic_axis_of_four_nodes_is_the_published_phase_functioned_network()
 # ---- what is stored, and what learns ----
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5),
     shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),

@@ -65,7 +65,7 @@ def largest(found: list[Tensor], wanted: list[Tensor]) -> float:
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(
     sizes=st.tuples(*[st.integers(1, 6)] * 3),
     shape=st.lists(st.integers(1, 7), min_size=1, max_size=3),

@@ -115,6 +115,7 @@ def test_a_large_batch_runs_on_the_meta_device_in_every_order_that_reads_no_valu
 # ---- torch.compile ----
 
 
+@pytest.mark.compile
 def test_a_compiled_network_takes_other_batches_even_where_it_would_sort():
     model = GridFunctionedNetwork(3, 32, 4, grid_shape=(8, 8))
     fast = compiled(model)
@@ -123,6 +124,7 @@ def test_a_compiled_network_takes_other_batches_even_where_it_would_sort():
         torch.testing.assert_close(fast(x, g), model(x, g), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised inside inductor
 def test_the_layer_compiles_with_inductor():
     layer, given = GridLinear(3, 4, **GRID), batch_of(20)

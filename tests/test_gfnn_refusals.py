@@ -224,6 +224,7 @@ def test_the_order_that_reads_values_is_refused_on_the_meta_device():
         meta(x.to("meta"), g.to("meta"), "cells")
 
 
+@pytest.mark.compile
 def test_the_order_that_reads_values_is_refused_while_compiling():
     torch.compiler.reset()
     run = torch.compile(layer, fullgraph=True, backend="eager")

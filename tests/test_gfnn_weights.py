@@ -133,7 +133,7 @@ def sum_error(nodes: int, cyclic: bool, edges: str, u: Tensor) -> float:
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(problem=axes)
 def test_the_weights_sum_to_one(problem):
     generator = torch.Generator().manual_seed(problem["seed"])
@@ -304,7 +304,7 @@ def test_a_grid_without_a_list_of_cyclic_axes_has_none():
     assert torch.equal(grid_weights(g, (5, 4)), grid_weights(g, (5, 4), (False, False)))
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 @given(
     shape=st.lists(st.integers(1, 7), min_size=1, max_size=3),
     cyclic=st.lists(st.booleans(), min_size=3, max_size=3),

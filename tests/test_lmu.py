@@ -150,7 +150,7 @@ def drawn(problem) -> tuple[LegendreMemory, Tensor, Tensor, float]:
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(max_examples=40)
 @given(problem=problems, form=st.sampled_from(["auto", "fft", "chunked", "last"]), starts=...)
 def test_at_any_size_the_parallel_forms_equal_the_recurrence(problem, form, starts: bool):
     memory, u, state, tolerance = drawn(problem)
@@ -162,7 +162,7 @@ def test_at_any_size_the_parallel_forms_equal_the_recurrence(problem, form, star
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(max_examples=40)
 @given(problem=problems, mode=st.sampled_from(MODES), data=st.data())
 def test_streaming_from_any_cut_continues_the_sequence(problem, mode, data):
     memory, u, state, tolerance = drawn({**problem, "time": problem["time"] + 1})
@@ -174,7 +174,7 @@ def test_streaming_from_any_cut_continues_the_sequence(problem, mode, data):
     assert largest(memory.step(u[:, cut], head) - whole[:, cut], whole) < tolerance
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(problem=problems, mode=st.sampled_from(MODES), data=st.data())
 def test_a_longer_sequence_keeps_its_prefix(problem, mode, data):
     memory, u, _, tolerance = drawn(problem)

@@ -107,7 +107,7 @@ def test_the_cell_equals_the_paper():
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(
     time=st.integers(2, 100), starts=..., seed=st.integers(0, 10**6), dtype=st.sampled_from("fd")
 )

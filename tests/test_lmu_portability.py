@@ -171,6 +171,7 @@ def test_a_state_is_never_modified(form):
 # ---- torch.compile ----
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("starts", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_form_of_the_memory_compiles_to_one_graph(mode, starts):
@@ -179,6 +180,7 @@ def test_every_form_of_the_memory_compiles_to_one_graph(mode, starts):
     torch.testing.assert_close(compiled(memory)(u, mode, state), memory(u, mode, state))
 
 
+@pytest.mark.compile
 def test_last_and_step_compile_to_one_graph():
     memory, u = LegendreMemory(4, 12.0), signal(20)
     state = compiled(memory.last)(u)
@@ -186,6 +188,7 @@ def test_last_and_step_compile_to_one_graph():
     torch.testing.assert_close(compiled(memory.step)(u[:, 0], state), memory.step(u[:, 0], state))
 
 
+@pytest.mark.compile
 def test_a_compiled_network_takes_other_lengths_batches_and_a_mask():
     model = LMU(2, 5, 3, order=4, theta=12.0)
     run = compiled(model)
@@ -194,6 +197,7 @@ def test_a_compiled_network_takes_other_lengths_batches_and_a_mask():
         torch.testing.assert_close(run(x, mask=mask), model(x, mask=mask))
 
 
+@pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised inside inductor
 def test_the_chunked_network_compiles_with_inductor():
     model, x = LMU(1, 3, 1, order=4, theta=12.0), signal(70)[:, :, :1]

@@ -376,7 +376,7 @@ def test_a_padded_example_is_what_it_is_alone(kind, need, chunk):
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(list(LAYERS)),
     sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=3),

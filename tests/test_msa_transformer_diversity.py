@@ -15,7 +15,7 @@ from archbook.msa_transformer import diversity_subsample
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(
     depth=st.integers(1, 9),
     columns=st.integers(1, 6),

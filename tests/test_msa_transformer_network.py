@@ -256,7 +256,7 @@ def test_a_ragged_batch_gives_what_each_alignment_gives_alone(tie, positions, fl
 
 
 @pytest.mark.shapes
-@settings(deadline=None, max_examples=12, derandomize=True)
+@settings(max_examples=12)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 5), st.integers(3, 6)), min_size=1, max_size=3),
     more=st.tuples(st.integers(0, 2), st.integers(0, 2)),

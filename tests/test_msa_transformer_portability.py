@@ -85,6 +85,7 @@ class TestPortability(Portability):
             model.contact_head = ContactHead(3)
         return model, self.inputs(name, form)
 
+    @pytest.mark.compile
     def test_a_compiled_network_takes_alignments_of_other_sizes_in_one_graph(self):
         model, graphs = MSATransformer(**{**NET, "layers": 1}), []
 
@@ -98,6 +99,7 @@ class TestPortability(Portability):
             torch.testing.assert_close(run(fast, given), run(model, given))
         assert len(graphs) == 1
 
+    @pytest.mark.compile
     @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # raised inside
     def test_a_block_compiles_ahead_of_time(self):
         model, given = self.build("AxialBlock"), self.inputs("AxialBlock", "ragged")
