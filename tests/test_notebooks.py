@@ -8,9 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from tools.chapters import chapters
 
 ROOT = Path(__file__).parents[1]
-STEMS = ("omninet", "folded_cnn", "egnn", "gfnn", "msa_transformer", "lmu")
 TOOL = runpy.run_path(str(ROOT / "tools" / "notebooks.py"))
 PATHS = TOOL["notebooks_in_toc"](ROOT)
 MOST_BYTES = 600_000
@@ -22,7 +22,7 @@ CHECK = re.compile(r"^\s*assert\b|assert_close|assert_same_module|pytest\.raises
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 every_chapter = pytest.mark.parametrize(
-    "path", [path for path in PATHS if path.stem in STEMS], ids=lambda path: path.stem
+    "path", [ROOT / "book" / f"{stem}.ipynb" for stem in chapters()], ids=lambda path: path.stem
 )
 
 

@@ -1,55 +1,26 @@
 """Guards of the whole repository: what imports what, whole results, one address, no stray paths."""
 
-import ast
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+from guards import MAY_IMPORT, import_faults, notation_faults, place_faults, places
+from tools.chapters import chapters
 
+from archbook.data.numbers import english
 from archbook.running import check_bench, check_results, wanted_cells
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "code" / "archbook"
-STEMS = ("omninet", "folded_cnn", "egnn", "gfnn", "msa_transformer", "lmu")
-
-# house rule: whoever is named on the left may import, inside the package, only what is on the right
-TOOLS = {"data", "plotting", "running", "teaching"}
-MAY_IMPORT = {
-    "data": {"data"},
-    "files": set(),
-    "plotting": {"plotting"},
-    "running": {"files", "running"},
-    "teaching": {"teaching"},
-}
-# Peers are imported where they are compared with, and nowhere in the package.
-PEERS = {"keras", "keras_lmu", "tensorflow", "esm", "performer_pytorch", "egnn_pytorch", "e3nn"}
-ONLY_IN_TOOLS = {"matplotlib", "IPython", "ipykernel", "nbclient"}
-
-
-def parts_of(path: Path) -> str:
-    """`data` for code/archbook/data/images.py, `lmu` for code/archbook/lmu.py."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imported_names(path: Path) -> set[str]:
-    """Full dotted names that a file imports, at the top or inside a function."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: write the full name in imports"
-            module = node.module or ""
-            # `from archbook import data` names the part in the second half.
-            names |= {f"{module}.{alias.name}" for alias in node.names}
-    return names
 
 
 def package_files() -> list[Path]:
@@ -79,25 +50,179 @@ def text_files() -> list[tuple[Path, str]]:
     return found
 
 
-# ---- imports ----
+# ---- imports, chapters, notation ----
 
 
-@pytest.mark.parametrize("path", package_files(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_package_files_import_only_in_the_allowed_direction(path: Path):
-    part = parts_of(path)
-    for name in imported_names(path):
-        words = name.split(".")
-        assert words[0] not in PEERS, f"{name}: peers belong in benchmarks/ and tests/"
-        if part not in TOOLS:
-            assert words[0] not in ONLY_IN_TOOLS, f"{name}: models and data draw nothing"
-        if words[0] != "archbook" or len(words) < 2:
-            continue
-        if part in MAY_IMPORT and part != "teaching":
-            others = (TOOLS | set(STEMS)) - MAY_IMPORT[part]
-            assert words[1] not in others, f"{part} may not import {name}"
-        elif part in STEMS:
-            others = (TOOLS | set(STEMS)) - {part}
-            assert words[1] not in others, f"a model may not import {name}"
+def test_package_files_import_only_in_the_allowed_direction():
+    assert import_faults(ROOT) == []
+
+
+def test_every_chapter_has_its_places():
+    """For a new chapter this lists what it still lacks; `places` in tests/guards.py has all."""
+    assert place_faults(ROOT) == []
+
+
+def test_every_name_of_the_notation_page_exists_in_the_code():
+    assert notation_faults(ROOT) == []
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A repository to break: of pages and results the name alone, which is all that guards read."""
+
+    def cheap(source: str, target: str) -> None:
+        if source.endswith((".ipynb", ".json", ".svg")):
+            Path(target).touch()
+        else:
+            shutil.copy(source, target)
+
+    heavy = shutil.ignore_patterns("sets", "dist", "__pycache__", "*.png")
+    for name in "assignments benchmarks book code experiments results tests tools".split():
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=heavy, copy_function=cheap)
+    shutil.copy(ROOT / "_toc.yml", tmp_path)
+    return tmp_path
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def add_hyena(root: Path) -> None:
+    """A seventh chapter of a page and a file alone."""
+    shutil.copy(root / "book" / "lmu.ipynb", root / "book" / "hyena.ipynb")
+    replace(root / "_toc.yml", "- file: book/lmu\n", "- file: book/lmu\n      - file: book/hyena\n")
+    imports = "from archbook import data\nfrom archbook.lmu import LMU\nimport archbook.running\n"
+    (root / "code" / "archbook" / "hyena.py").write_text(imports, encoding="utf-8")
+
+
+def test_a_chapter_that_the_table_does_not_know_is_refused(copy: Path):
+    add_hyena(copy)
+    assert "hyena: no row in MAY_IMPORT" in import_faults(copy)
+
+
+def test_a_chapter_that_the_table_knows_may_import_no_data_no_other_and_no_runner(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(MAY_IMPORT, "hyena", ({"checks"}, {"torch"}))
+    add_hyena(copy)
+    refused = ("archbook.data", "archbook.lmu.LMU", "archbook.running")
+    wanted = [f"code/archbook/hyena.py: may not import {name}" for name in refused]
+    assert import_faults(copy) == wanted
+
+
+def test_a_new_chapter_lacks_every_place_that_nobody_filled(copy: Path):
+    add_hyena(copy)
+    filled = {"book/hyena.ipynb", "code/archbook/hyena, a file or a folder"}
+    lacking = [f"hyena lacks {place}" for place in places(copy, "hyena") if place not in filled]
+    assert len(lacking) > 15
+    assert place_faults(copy) == lacking
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "fault"),
+    [
+        ("attention/features.py", "from archbook.gfnn import GridLinear", "archbook.gfnn.GridLin"),
+        ("checks.py", "from archbook import data", "archbook.data"),
+        ("lmu/memory.py", "import archbook.lmu.network, archbook.egnn", "archbook.egnn"),
+        ("egnn/layer.py", "import numpy", "numpy"),
+        ("egnn/layer.py", "def late():\n    import e3nn", "e3nn"),
+        ("egnn/layer.py", "from .network import EGNN", ".network.EGNN"),
+        ("data/images.py", "import matplotlib.pyplot", "matplotlib.pyplot"),
+    ],
+)
+def test_an_import_that_no_row_allows_is_found(copy: Path, file: str, line: str, fault: str):
+    path = copy / "code" / "archbook" / file
+    path.write_text(path.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
+    (found,) = import_faults(copy)
+    assert found.startswith(f"code/archbook/{file}: may not import {fault}")
+
+
+def test_a_row_of_no_part_is_found(copy: Path):
+    (copy / "code" / "archbook" / "plotting.py").unlink()
+    assert import_faults(copy) == ["plotting: a row, but no such part"]
+
+
+# Break each place of a chapter that has them all.
+BROKEN: dict[str, Callable[[Path], None]] = {
+    "book/lmu.ipynb": lambda root: (root / "book/lmu.ipynb").unlink(),
+    "code/archbook/lmu": lambda root: shutil.rmtree(root / "code/archbook/lmu"),
+    "tests/test_lmu.py": lambda root: (root / "tests/test_lmu.py").unlink(),
+    "tests/test_lmu_portability": lambda root: (root / "tests/test_lmu_portability.py").unlink(),
+    "tests/test_lmu_refusals": lambda root: (root / "tests/test_lmu_refusals.py").unlink(),
+    "experiments/lmu": lambda root: shutil.rmtree(root / "experiments/lmu"),
+    "results/lmu/NAME": lambda root: [p.unlink() for p in root.glob("results/lmu/[!b]*")],
+    "benchmarks/bench_lmu": lambda root: (root / "benchmarks/bench_lmu.py").unlink(),
+    "tests/test_bench_lmu": lambda root: (root / "tests/test_bench_lmu.py").unlink(),
+    "results/lmu/bench": lambda root: (root / "results/lmu/bench.json").unlink(),
+    "assignments/lmu/lmu": lambda root: (root / "assignments/lmu/lmu.ipynb").unlink(),
+    "assignments/lmu/mistakes": lambda root: replace(
+        root / "assignments/lmu/mistakes.toml", "[[mistake]]", "[[other]]"
+    ),
+    "book/_static/assignments": lambda root: (root / "book/_static/assignments/lmu.ipynb").unlink(),
+    "book/notation.md": lambda root: replace(
+        root / "book/notation.md", "{notation-table} lmu", "lmu"
+    ),
+    "book/notation.csv": lambda root: replace(root / "book/notation.csv", ",lmu\n", ",all\n"),
+    "book/references.bib": lambda root: replace(
+        root / "book/references.bib", "{chilkuri2021parallelizing,", "{chilkuri,"
+    ),
+    "book/claims.md": lambda root: replace(root / "book/claims.md", "\nlmu\n", "\n"),
+    "book/intro.md: a card": lambda root: replace(root / "book/intro.md", ":link: lmu\n", ""),
+    "book/intro.md: a row": lambda root: replace(root / "book/intro.md", "| {doc}`lmu`", "| LMU"),
+    "book/teaching.md": lambda root: replace(root / "book/teaching.md", "{doc}`LMU <lmu>`", "LMU"),
+    "tools/cards.py": lambda root: replace(root / "tools/cards.py", "def lmu()", "def no()"),
+    "book/_static/cards": lambda root: (root / "book/_static/cards/lmu.svg").unlink(),
+}
+
+
+def test_every_place_is_broken_once():
+    for place in places(ROOT, "lmu"):
+        assert sum(place.startswith(start) for start in BROKEN) == 1, place
+
+
+@pytest.mark.parametrize("place", BROKEN)
+def test_a_place_that_is_gone_is_found(copy: Path, place: str):
+    BROKEN[place](copy)
+    found = place_faults(copy)
+    assert any(fault.startswith(f"lmu lacks {place}") for fault in found)
+
+
+def test_a_folder_of_no_chapter_is_found(copy: Path):
+    shutil.copytree(copy / "results" / "lmu", copy / "results" / "hyena")
+    assert place_faults(copy) == ["results/hyena is of no chapter"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            "`row_attentions`",
+            "`row_attention`",
+            "msa_transformer, $A_\\mathrm{row}$: row_attention",
+        ),
+        ("`nodes n`", "`nodes dims`", "egnn, $x_i$: dims"),
+        ("`legendre_readout`", "`legendre`", "lmu, $\\tilde P_i$: legendre"),
+    ],
+)
+def test_a_name_that_no_code_has_is_found(copy: Path, old: str, new: str, fault: str):
+    replace(copy / "book" / "notation.csv", old, new)
+    assert fault in notation_faults(copy)
+
+
+def test_the_number_of_chapters_is_the_same_everywhere():
+    (number,) = english(len(chapters()))
+    title = f"{number.capitalize()} Architectures, Derived"
+    for file in ("README.md", "CITATION.cff", "_config.yml", "pyproject.toml", "book/intro.md"):
+        assert title in (ROOT / file).read_text(encoding="utf-8"), file
+    for file, words in {
+        "README.md": f"All {number} chapters are finished",
+        "book/intro.md": f"{{doc}}`claims` has all {number}.",
+        "book/notation.md": f"The {number} papers",
+        "code/archbook/__init__.py": f"{number.capitalize()} neural architectures",
+    }.items():
+        assert words in (ROOT / file).read_text(encoding="utf-8"), file
 
 
 def test_code_folder_does_not_shadow_the_standard_library():
@@ -182,7 +307,7 @@ def results_files(pattern: str) -> list[Path]:
 
 def test_every_results_file_belongs_to_a_chapter():
     for path in results_files("*"):
-        assert path.parent.name in STEMS, path
+        assert path.parent.name in chapters(), path
         assert path.suffix == ".json", path
 
 

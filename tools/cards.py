@@ -6,6 +6,8 @@ Middle tones on a transparent ground, so that they read on light and on dark pag
 import math
 from pathlib import Path
 
+from chapters import chapters
+
 FOLDER = Path(__file__).parents[1] / "book" / "_static" / "cards"
 WIDTH, HEIGHT = 360, 150
 BLUE, ORANGE, GREEN, PINK, GREY = "#3a8fc7", "#d9822b", "#2a9d78", "#c06aa0", "#8a8f98"
@@ -120,9 +122,10 @@ def folded_cnn() -> list[str]:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for draw in (lmu, egnn, msa_transformer, omninet, gfnn, folded_cnn):
+    for stem in chapters():
+        draw = globals()[stem]
         head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">'
-        (FOLDER / f"{draw.__name__}.svg").write_text(
+        (FOLDER / f"{stem}.svg").write_text(
             "\n".join([head, *draw(), "</svg>"]) + "\n", encoding="utf-8"
         )
 

@@ -1,0 +1,200 @@
+"""What the repository promises of itself, as functions of a root folder that list the faults.
+
+So each guard can be shown to notice: tests/test_repository.py runs them here, where they must find
+nothing, and on copies in which something was broken, where they must.
+"""
+
+import ast
+import csv
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+from tools.chapters import chapters
+
+FEWEST_MISTAKES = 8
+ANY_PART = {"__version__"}  # what `from archbook import` may name beside the parts
+
+TENSORS = {"torch", "jaxtyping"}
+# Every file or folder of code/archbook: the parts of the package that it may import, and what else
+# beside Python's own library. What is not here may not be there.
+MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
+    "__init__": (set(), set()),
+    # shared rooms
+    "attention": ({"checks", "precision"}, TENSORS),
+    "checks": (set(), {"torch"}),
+    "data": ({"checks"}, TENSORS | {"numpy"}),
+    "dca": ({"checks"}, TENSORS | {"einops"}),
+    "files": (set(), set()),
+    "plotting": (set(), {"matplotlib", "cycler", "PIL", "IPython"}),
+    "precision": (set(), {"torch"}),
+    "running": ({"files"}, {"torch", "numpy", "tqdm", "jsonschema"}),
+    "teaching": ({"running"}, {"torch", "IPython", "myst_nb"}),
+    # chapters: no data, no plotting, no other chapter
+    "egnn": ({"checks"}, TENSORS),
+    "folded_cnn": ({"checks"}, TENSORS | {"einops"}),
+    "gfnn": ({"checks"}, TENSORS),
+    "lmu": ({"checks", "precision"}, TENSORS),
+    "msa_transformer": ({"checks", "dca"}, TENSORS),
+    "omninet": ({"attention", "checks"}, TENSORS),
+}
+
+
+def package(root: Path) -> Path:
+    return root / "code" / "archbook"
+
+
+def part_of(root: Path, path: Path) -> str:
+    """`data` for code/archbook/data/images.py, `lmu` for code/archbook/lmu.py."""
+    return path.relative_to(package(root)).parts[0].removesuffix(".py")
+
+
+def files_of(root: Path, part: str) -> list[Path]:
+    return [path for path in sorted(package(root).rglob("*.py")) if part_of(root, path) == part]
+
+
+def imported_names(path: Path) -> set[str]:
+    """Full dotted names that a file imports, at the top or inside a function."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # `from archbook import data` names the part in the second half.
+            module = "." * node.level + (node.module or "")
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+# ---- imports ----
+
+
+def import_faults(root: Path) -> list[str]:
+    """Imports that the table does not allow, parts that it does not know, rows without a part."""
+    paths = sorted(package(root).rglob("*.py"))
+    parts = {part_of(root, path) for path in paths}
+    faults = [f"{part}: no row in MAY_IMPORT" for part in sorted(parts - MAY_IMPORT.keys())]
+    faults += [f"{part}: a row, but no such part" for part in sorted(MAY_IMPORT.keys() - parts)]
+    for path in paths:
+        part = part_of(root, path)
+        inside, outside = MAY_IMPORT.get(part, (set(), set()))
+        for name in sorted(imported_names(path)):
+            first, _, rest = name.partition(".")
+            if first == "archbook":
+                allowed = not rest or rest.split(".")[0] in inside | ANY_PART | {part}
+            else:
+                allowed = first in outside or first in sys.stdlib_module_names
+            if not allowed:
+                faults.append(f"{path.relative_to(root)}: may not import {name}")
+    return faults
+
+
+# ---- chapters ----
+
+
+def places(root: Path, stem: str) -> dict[str, bool]:
+    """Every place that a chapter has, and whether it is filled."""
+
+    def text(path: str) -> str:
+        file = root / path
+        return file.read_text(encoding="utf-8") if file.exists() else ""
+
+    def some(pattern: str) -> bool:
+        return any(root.glob(pattern))
+
+    intro, teaching = text("book/intro.md"), text("book/teaching.md")
+    claim = re.search(rf"^\| {{doc}}`{stem}` \| {{cite}}`([^`]+)` \|", intro, re.MULTILINE)
+    planted = len(tomllib.loads(text(f"assignments/{stem}/mistakes.toml")).get("mistake", []))
+    weeks = [part for part in teaching.split("\n\n") if part.startswith("| Week")]
+    return {
+        f"book/{stem}.ipynb": some(f"book/{stem}.ipynb"),
+        f"code/archbook/{stem}, a file or a folder": bool(files_of(root, stem)),
+        f"tests/test_{stem}.py, its laws": some(f"tests/test_{stem}.py"),
+        f"tests/test_{stem}_portability.py": some(f"tests/test_{stem}_portability.py"),
+        f"tests/test_{stem}_refusals.py": some(f"tests/test_{stem}_refusals.py"),
+        f"experiments/{stem}/NAME.py": some(f"experiments/{stem}/*.py"),
+        f"results/{stem}/NAME.json": some(f"results/{stem}/[!b]*.json"),
+        f"benchmarks/bench_{stem}.py": some(f"benchmarks/bench_{stem}.py"),
+        f"tests/test_bench_{stem}.py": some(f"tests/test_bench_{stem}.py"),
+        f"results/{stem}/bench.json, shown by book/costs.md": some(f"results/{stem}/bench.json"),
+        f"assignments/{stem}/{stem}.ipynb": some(f"assignments/{stem}/{stem}.ipynb"),
+        f"assignments/{stem}/mistakes.toml: at least {FEWEST_MISTAKES}": planted >= FEWEST_MISTAKES,
+        f"book/_static/assignments/{stem}.ipynb": some(f"book/_static/assignments/{stem}.ipynb"),
+        f"book/notation.md: a section with the table {stem}": f"{{notation-table}} {stem}\n"
+        in text("book/notation.md"),
+        f"book/notation.csv: rows of {stem}": any(r["chapter"] == stem for r in notation(root)),
+        "book/references.bib: the paper that book/intro.md cites": claim is not None
+        and f"{{{claim[1]}," in text("book/references.bib"),
+        f"book/claims.md: {stem} in its list": stem in text("book/claims.md").splitlines(),
+        "book/intro.md: a card": f"\n:link: {stem}\n" in intro
+        and f"_static/cards/{stem}.svg" in intro,
+        "book/intro.md: a row of what the papers claim": claim is not None,
+        "book/teaching.md: a row of both syllabuses": len(weeks) == 2
+        and all(f"<{stem}>`" in table for table in weeks),
+        f"tools/cards.py: def {stem}": f"\ndef {stem}()" in text("tools/cards.py"),
+        f"book/_static/cards/{stem}.svg": some(f"book/_static/cards/{stem}.svg"),
+    }
+
+
+def place_faults(root: Path) -> list[str]:
+    """Places that a chapter lacks, and folders that belong to no chapter."""
+    stems = chapters(root)
+    faults = [
+        f"{stem} lacks {place}"
+        for stem in stems
+        for place, filled in places(root, stem).items()
+        if not filled
+    ]
+    for folder in ("assignments", "experiments", "results"):
+        found = {path.name for path in (root / folder).iterdir() if any(path.glob("*.*"))}
+        faults += [f"{folder}/{name} is of no chapter" for name in sorted(found - set(stems))]
+    return faults
+
+
+# ---- notation ----
+
+
+def notation(root: Path) -> list[dict[str, str]]:
+    with (root / "book" / "notation.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_]\w*", text))
+
+
+def names_in(path: Path) -> set[str]:
+    """Identifiers of a file, and the axes of its signatures; no word of its prose."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for field in ("id", "attr", "arg", "name"):
+            found |= {getattr(node, field, None) or ""}
+        if isinstance(node, ast.Subscript):  # Float[Tensor, "batch seq"]
+            found |= words(ast.unparse(node.slice))
+        if isinstance(node, ast.Call):  # rearrange(x, "b c h w -> b (c h w)")
+            patterns = [ast.unparse(given) for given in node.args]
+            found |= {word for text in patterns if "->" in text for word in words(text)}
+    return found
+
+
+def notation_faults(root: Path) -> list[str]:
+    """Names of book/notation.csv that neither the chapter nor a room that it imports knows."""
+    stems = chapters(root)
+
+    def known_to(stem: str) -> set[str]:
+        files = files_of(root, stem)
+        imported = {name for path in files for name in imported_names(path)}
+        rooms = {name.split(".")[1] for name in imported if name.startswith("archbook.")}
+        files += [path for room in sorted(rooms - {stem}) for path in files_of(root, room)]
+        return {name for path in files for name in names_in(path)}
+
+    known = {stem: known_to(stem) for stem in stems}
+    everywhere: set[str] = set().union(*known.values())
+    faults = []
+    for row in notation(root):
+        cells = re.findall(r"`([^`]+)`", f"{row['code']} {row['axis']}")
+        there = known.get(row["chapter"], everywhere)
+        unknown = sorted(words(" ".join(cells)) - there)
+        faults += [f"{row['chapter']}, {row['symbol']}: {name}" for name in unknown]
+    return faults
