@@ -143,7 +143,7 @@ lint: $(VENV)/.installed ## lint and format check, notebooks included
 	@$(STEP) format $(VENV)/bin/ruff format --check .
 
 .PHONY: types
-types: $(VENV)/.installed ## type check of code/
+types: $(VENV)/.installed ## type check
 	@$(STEP) types $(VENV)/bin/basedpyright
 
 .PHONY: unit
@@ -175,9 +175,13 @@ pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromiu
 parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in an environment of its own (1 GB)
 	@$(PARITY_VENV)/bin/python -m pytest -q -m parity tests/test_*_parity.py
 
+# The tests of the package; the others are of pages, tools and this repository.
+OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
+	assignments book browser mutants notebooks repository tools workflows), $(wildcard tests/test_*.py))
+
 .PHONY: lowest
-lowest: $(LOWEST_VENV)/.installed ## optional: the package's unit tests under the lowest versions that it declares
-	@$(LOWEST_VENV)/bin/python -m pytest -q -m "package" tests
+lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the lowest versions that it declares (Python 3.11)
+	@$(LOWEST_VENV)/bin/python -m pytest -q $(OF_THE_PACKAGE)
 
 .PHONY: links
 links: $(BOOK_VENV)/.installed ## optional: does every address that a page names still answer
