@@ -19,9 +19,13 @@ SHELL := /bin/sh
 VENV := .venv
 BOOK_VENV := .venv-book
 PARITY_VENV := .venv-parity
+LOWEST_VENV := .venv-lowest
+AUDIT_VENV := .venv-audit
 PY := $(VENV)/bin/python
 HTML := _build/html
 STEP := $(PY) tools/step.py
+# What one step writes for the summary at the end of `make test`.
+TIMES := _build/times
 
 NOTEBOOKS   := $(sort $(wildcard book/*.ipynb))
 EXPERIMENTS := $(sort $(wildcard experiments/$(CHAPTER)/*.py))
@@ -51,24 +55,32 @@ $(VENV)/.installed: requirements.txt requirements-book.txt constraints.txt pypro
 	@$(PYTHON) tools/install.py $(VENV) --no-deps -e .
 	@touch $@
 
-$(VENV)/.lab-installed: $(VENV)/.installed requirements-lab.txt
-	@$(PYTHON) tools/install.py $(VENV) -r requirements-lab.txt
+$(VENV)/.%-installed: $(VENV)/.installed # one of the groups lab, assignments, dev of pyproject.toml
+	@$(PYTHON) tools/install.py $(VENV) -c constraints.txt --group $*
 	@touch $@
 
-$(PARITY_VENV)/.installed: requirements-parity.txt pyproject.toml
-	@$(PYTHON) tools/install.py $(PARITY_VENV) -r requirements-parity.txt
-	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e . \
-		keras-lmu==0.9.0 egnn-pytorch==0.2.8 performer-pytorch==1.1.4 \
-		axial-positional-embedding==0.3.12 local-attention==1.11.2 \
-		hyper-connections==0.4.11 torch-einops-utils==0.2.0
+$(PARITY_VENV)/.installed: pyproject.toml
+	@$(PYTHON) tools/install.py $(PARITY_VENV) --group parity
+	@$(PYTHON) tools/install.py $(PARITY_VENV) --no-deps -e . --group peers
 	@touch $@
 
-$(VENV)/.assignments-installed: $(VENV)/.installed requirements-assignments.txt
-	@$(PYTHON) tools/install.py $(VENV) -r requirements-assignments.txt
+$(LOWEST_VENV)/.installed: pyproject.toml constraints.txt tools/lowest.py
+	@$(PYTHON) tools/lowest.py > $(LOWEST_VENV).txt
+	@$(PYTHON) tools/install.py $(LOWEST_VENV) -c $(LOWEST_VENV).txt -e ".[notebook]" --group lowest
+	@rm $(LOWEST_VENV).txt
+	@touch $@
+
+$(AUDIT_VENV)/.installed: pyproject.toml
+	@$(PYTHON) tools/install.py $(AUDIT_VENV) --group audit
 	@touch $@
 
 .PHONY: setup
 setup: $(VENV)/.installed ## install everything that the other targets need into .venv
+
+.PHONY: dev
+dev: $(VENV)/.dev-installed ## hooks that lint and type check each commit, and readable diffs of notebooks
+	@$(VENV)/bin/pre-commit install
+	@$(VENV)/bin/nbdime config-git --enable
 
 # ---- the book ----
 
@@ -106,9 +118,24 @@ picture: $(VENV)/.installed $(HTML)/.built ## take the README's picture of a pag
 .PHONY: test
 test: $(VENV)/.assignments-installed $(BOOK_VENV)/.installed ## everything that must hold: lint, types, tests, notebooks, tiny experiments, assignments, pages
 	@echo "Running all checks, $(JOBS) at a time; every line names its check."
+	@rm -rf $(TIMES)
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j$(JOBS) \
-		lint types unit nbval tiny shapes graded pages
+		lint types unit nbval tiny shapes graded pages; \
+		status=$$?; $(PY) tools/times.py; exit $$status
 	@echo "All checks passed."
+
+# The inner loop. What it leaves out, `make test` runs: see the markers in pyproject.toml.
+.PHONY: check
+check: $(VENV)/.assignments-installed ## in under three minutes: lint, types, the quick unit tests, one notebook
+	@rm -rf $(TIMES)
+	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j$(JOBS) quick lint types \
+		nbval NOTEBOOKS=book/gfnn.ipynb; \
+		status=$$?; $(PY) tools/times.py; exit $$status
+
+.PHONY: quick
+quick: $(VENV)/.assignments-installed
+	@$(STEP) quick $(PY) -m pytest -q --junitxml=$(TIMES)/quick.xml \
+		-m "not book and not browser and not compile and not slow"
 
 .PHONY: lint
 lint: $(VENV)/.installed ## lint and format check, notebooks included
@@ -116,17 +143,20 @@ lint: $(VENV)/.installed ## lint and format check, notebooks included
 	@$(STEP) format $(VENV)/bin/ruff format --check .
 
 .PHONY: types
-types: $(VENV)/.installed ## type check of code/
+types: $(VENV)/.installed ## type check
 	@$(STEP) types $(VENV)/bin/basedpyright
 
 .PHONY: unit
-unit: $(VENV)/.assignments-installed ## unit tests with coverage of code/archbook
-	@$(STEP) unit $(PY) -m pytest -q -m "not book and not browser" \
-		--cov --cov-report=term --durations=5
+unit: $(VENV)/.assignments-installed ## unit tests with coverage of code/archbook, tools/ and book/_ext
+	@$(STEP) unit $(PY) -m pytest -q -m "not book and not browser" --junitxml=$(TIMES)/unit.xml \
+		--cov --cov-report=
+	@$(STEP) coverage $(VENV)/bin/coverage report --include="code/*" --fail-under=95
+	@$(STEP) coverage-tools $(VENV)/bin/coverage report --include="tools/*,book/*" --fail-under=70
 
 .PHONY: shapes
 shapes: $(VENV)/.installed ## the laws again, with every annotated shape checked
-	@$(STEP) shapes $(PY) -m pytest -q -m shapes --jaxtyping-packages=archbook,beartype.beartype
+	@$(STEP) shapes $(PY) -m pytest -q -m shapes --junitxml=$(TIMES)/shapes.xml \
+		--jaxtyping-packages=archbook,beartype.beartype
 
 .PHONY: nbval
 nbval: $(VENV)/.installed ## run every notebook and compare with the stored output
@@ -139,11 +169,31 @@ tiny: $(VENV)/.installed ## every experiment at its smallest size, from the star
 
 .PHONY: pages
 pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromium too
-	@$(STEP) pages $(PY) -m pytest -q -rs -m "book or browser"
+	@$(STEP) pages $(PY) -m pytest -q -rs -m "book or browser" --junitxml=$(TIMES)/pages.xml
 
 .PHONY: parity
 parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in an environment of its own (1 GB)
 	@$(PARITY_VENV)/bin/python -m pytest -q -m parity tests/test_*_parity.py
+
+# The tests of the package; the others are of pages, tools and this repository.
+OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
+	assignments book browser mutants notebooks repository tools workflows), $(wildcard tests/test_*.py))
+
+.PHONY: lowest
+lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the lowest versions that it declares (Python 3.11)
+	@$(LOWEST_VENV)/bin/python -m pytest -q $(OF_THE_PACKAGE)
+
+.PHONY: links
+links: $(BOOK_VENV)/.installed ## optional: does every address that a page names still answer
+	@$(BOOK_VENV)/bin/jupyter-book build . --builder linkcheck --path-output _build/links -q
+
+.PHONY: audit
+audit: $(AUDIT_VENV)/.installed ## optional: known vulnerabilities of the pinned versions
+	@$(AUDIT_VENV)/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
+.PHONY: mutants
+mutants: $(VENV)/.installed ## break the code on purpose: the tests must see every fault of tests/mistakes (CHAPTER=lmu)
+	@$(PY) -m tools.mutants $(STEM) --jobs $(JOBS)
 
 # ---- measurements ----
 
@@ -160,6 +210,8 @@ bench: $(VENV)/.installed ## time against the peers of `make parity`, on a quiet
 
 # ---- courses ----
 
+# Under how many seeds `make mistakes` grades; the nightly job takes all three.
+SEEDS ?= 1
 # All of them, or the one that CHAPTER names.
 STEM = $(if $(filter $(CHAPTER),*),,$(CHAPTER))
 
@@ -176,7 +228,7 @@ graded: mistakes hostile ## grade the solution, the blank, every planted mistake
 
 .PHONY: mistakes hostile
 mistakes: $(VENV)/.assignments-installed
-	@$(STEP) mistakes $(PY) -m tools.assignments.check $(STEM) --only mistakes --jobs $(JOBS)
+	@$(STEP) mistakes $(PY) -m tools.assignments.check $(STEM) --only mistakes --seeds $(SEEDS) --jobs $(JOBS)
 hostile: $(VENV)/.assignments-installed # apart, since most of it waits for time limits
 	@$(STEP) hostile $(PY) -m tools.assignments.check $(STEM) --only hostile --jobs $(JOBS)
 
@@ -189,4 +241,4 @@ clean: ## remove what was built; keeps environments and unfinished runs
 
 .PHONY: distclean
 distclean: clean ## also remove the environments
-	@rm -rf $(VENV) $(BOOK_VENV) $(PARITY_VENV)
+	@rm -rf $(VENV) $(BOOK_VENV) $(PARITY_VENV) $(LOWEST_VENV) $(AUDIT_VENV)

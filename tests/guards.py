@@ -24,19 +24,20 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     # shared rooms
     "attention": ({"checks", "precision"}, TENSORS),
     "checks": (set(), {"torch"}),
-    "data": ({"checks"}, TENSORS | {"numpy"}),
+    "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
     "dca": ({"checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
     "plotting": (set(), {"matplotlib", "cycler", "PIL", "IPython"}),
     "precision": (set(), {"torch"}),
-    "running": ({"files"}, {"torch", "numpy", "tqdm", "jsonschema"}),
+    "running": ({"files"}, {"torch", "numpy", "tqdm", "jsonschema", "referencing"}),
     "teaching": ({"running"}, {"torch", "IPython", "myst_nb"}),
+    "vocabulary": (set(), set()),
     # chapters: no data, no plotting, no other chapter
     "egnn": ({"checks"}, TENSORS),
     "folded_cnn": ({"checks"}, TENSORS | {"einops"}),
     "gfnn": ({"checks"}, TENSORS),
     "lmu": ({"checks", "precision"}, TENSORS),
-    "msa_transformer": ({"checks", "dca"}, TENSORS),
+    "msa_transformer": ({"checks", "dca", "vocabulary"}, TENSORS),
     "omninet": ({"attention", "checks"}, TENSORS),
 }
 

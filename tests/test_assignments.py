@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("otter", reason="`make unit` installs it: requirements-assignments.txt")
+pytest.importorskip("otter", reason="`make unit` installs it: the group assignments")
 
 ROOT = Path(__file__).parents[1]
 ASSIGNMENTS = ROOT / "assignments"

@@ -1,6 +1,8 @@
 """Installs into a virtual environment, made here if it is missing: install.py ENV PIP-ARGUMENTS.
 
-Needs nothing but Python. Shows what is downloaded and every error, and leaves out pip's chatter.
+Needs nothing but Python: a pip too old for the dependency groups of pyproject.toml, as the one that
+Python 3.11 brings, is renewed first. Shows what is downloaded and every error, and leaves out
+pip's chatter.
 """
 
 import re
@@ -11,6 +13,8 @@ import venv
 from pathlib import Path
 
 OLDEST = (3, 11)
+KNOWS_GROUPS = (25, 1)  # the first pip that does
+PIP = "pip==26.3"
 LARGE = re.compile(r"\(([1-9]\d+(\.\d+)? MB|\d+(\.\d+)? GB)\)")  # 10 MB and more
 
 
@@ -39,12 +43,14 @@ def shortened(line: str) -> str | None:
     return text if text.startswith("WARNING") and not known else None
 
 
-def main() -> int:
-    folder, *arguments = sys.argv[1:]
-    python = Path(folder) / "bin" / "python"
-    if not python.exists():
-        make_environment(Path(folder))
-    print(f"Installing into {folder}: {' '.join(arguments)}", flush=True)
+def version_of_pip(python: Path) -> tuple[int, ...]:
+    command = [str(python), "-c", "import pip; print(pip.__version__)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return tuple(int(number) for number in re.findall(r"\d+", done.stdout)[:2])
+
+
+def install(python: Path, arguments: list[str]) -> int:
+    """pip's exit status; shows what `shortened` leaves, or pip's last lines where it fails."""
     start = time.monotonic()
     command = [str(python), "-m", "pip", "install", "--progress-bar", "off", *arguments]
     everything = []
@@ -62,6 +68,17 @@ def main() -> int:
     else:
         print(f"  done after {time.monotonic() - start:.0f} s", flush=True)
     return process.returncode
+
+
+def main() -> int:
+    folder, *arguments = sys.argv[1:]
+    python = Path(folder) / "bin" / "python"
+    if not python.exists():
+        make_environment(Path(folder))
+    if version_of_pip(python) < KNOWS_GROUPS and (failed := install(python, [PIP])):
+        return failed
+    print(f"Installing into {folder}: {' '.join(arguments)}", flush=True)
+    return install(python, arguments)
 
 
 if __name__ == "__main__":

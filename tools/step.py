@@ -1,11 +1,15 @@
 """Runs one check and puts its name before every line: step.py NAME COMMAND ...
 
-Checks run side by side (`make test`), so a line without a name would not say whose it is.
+Checks run side by side (`make test`), so a line without a name would not say whose it is. How long
+each took stands in `_build/times/` for `tools/times.py`.
 """
 
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+TIMES = Path("_build/times")
 
 
 def main() -> int:
@@ -18,8 +22,11 @@ def main() -> int:
         assert process.stdout is not None
         for line in process.stdout:
             print(f"[{name}] {line.rstrip()}", flush=True)
+    seconds = time.monotonic() - start
     ending = "done" if process.returncode == 0 else f"FAILED (exit status {process.returncode})"
-    print(f"[{name}] {ending} after {time.monotonic() - start:.0f} s", flush=True)
+    print(f"[{name}] {ending} after {seconds:.0f} s", flush=True)
+    TIMES.mkdir(parents=True, exist_ok=True)
+    (TIMES / f"{name}.txt").write_text(f"{seconds:.1f}\n", encoding="utf-8")
     return process.returncode
 
 
