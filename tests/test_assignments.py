@@ -76,7 +76,8 @@ def hidden_tests(archive: Path) -> dict[str, str]:
 
 def plant(stem: str, built: Path, file: str, name: str, place: Path = ROOT) -> str:
     """One submission of mistakes.toml or hostile.toml; `place` is the folder that it attacks."""
-    from tools.assignments.check import changed, entries
+    from tools.assignments.check import changed
+    from tools.planting import entries
 
     solution = (built / "solution" / f"{stem}.ipynb").read_text(encoding="utf-8")
     (entry,) = [one for one in entries(ASSIGNMENTS / stem / file) if one["name"] == name]

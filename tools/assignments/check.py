@@ -11,13 +11,13 @@ import re
 import sys
 import tempfile
 import time
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tools.assignments.build import ASSIGNMENTS, PUBLIC_SEED, build, stems
 from tools.assignments.grade import Limits, grade_all
+from tools.planting import entries, replaced_once
 
 SEEDS = (PUBLIC_SEED, "autumn", "spring")
 FEWEST_MISTAKES = 8
@@ -42,21 +42,13 @@ def changed(notebook: str, entry: dict[str, Any], place: Path) -> str:
     if "file" in entry:
         return entry["file"]
     whole = "cell" in entry
-    old, new = entry["cell" if whole else "old"].strip("\n"), entry["new"].strip("\n")
-    new = new.replace("PLACE", str(place))
+    new = entry["new"].replace("PLACE", str(place))
     opened = json.loads(notebook)
     cells = [cell for cell in opened["cells"] if cell["cell_type"] == "code"]
-    found = [cell for cell in cells if old in "".join(cell["source"])]
-    sources = ["".join(cell["source"]) for cell in found]
-    if len(found) != 1 or sources[0].count(old) != 1:
-        raise ValueError(f"wanted once in the solution, found in {len(found)} cells:\n{old}")
-    found[0]["source"] = new if whole else sources[0].replace(old, new)
+    sources = ["".join(cell["source"]) for cell in cells]
+    which, source = replaced_once(sources, entry["cell" if whole else "old"], new)
+    cells[which]["source"] = new.strip("\n") if whole else source
     return json.dumps(opened)
-
-
-def entries(path: Path) -> list[dict[str, Any]]:
-    ((_, listed),) = tomllib.loads(path.read_text(encoding="utf-8")).items()
-    return listed
 
 
 def wanted_of(listed: list[dict[str, Any]], solution: str, place: Path) -> list[Wanted]:
