@@ -1,11 +1,4 @@
-"""The Legendre memory: its equations, its laws, and broken twins that must fail them.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- FFT without padding, the state dropped between chunks or at their start, H not reversed in
-  `last`, B_bar on the previous input, a chunk that looks ahead:
-  test_every_form_gives_the_states_and_gradients_of_the_paper, in that form's cases
-- A transposed: test_the_matrices_equal_the_papers_discretised_by_scipy (test_lmu_delay.py)
-"""
+"""The Legendre memory: its equations, its laws, and broken twins that must fail them."""
 
 from functools import cache
 

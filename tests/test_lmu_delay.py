@@ -1,10 +1,4 @@
-"""The delay system: its matrices, impulse response and readout against independent answers.
-
-What turns red when the heart is broken (each was tried on a copy):
-- A transposed, a sign or an index wrong: test_the_matrices_equal_the_papers_discretised_by_scipy
-- doubling with a stale power of A_bar: test_doubling_equals_repeated_multiplication
-- r counted from the wrong end: test_the_readout_holds_the_shifted_legendre_polynomials
-"""
+"""The delay system: its matrices, impulse response and readout against independent answers."""
 
 import numpy as np
 import pytest

@@ -1,11 +1,4 @@
-"""The networks around the memory: the parallel LMU of 2021 and the cell of 2019.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- the bias of U_x, f_1 or W_x dropped, U_m reading order before channels:
-  test_the_parallel_model_equals_the_paper
-- a mask that does not stop writes: test_padding_in_front_changes_no_real_output
-- the old memory read in place of the new, e_m dropped: test_the_cell_equals_the_paper
-"""
+"""The networks around the memory: the parallel LMU of 2021 and the cell of 2019."""
 
 import pytest
 import torch

@@ -1,12 +1,4 @@
-"""The memory and its networks in every dtype, place and form of running that torch knows.
-
-What turns red when the code is broken (each was tried on a copy):
-- a cast that rounds the matrices: test_a_cast_there_and_back_restores_the_exact_matrices
-- tables kept over a cast: test_a_cast_also_renews_the_tables
-- tables made in inference mode: test_a_model_first_run_in_inference_mode_can_be_trained_after
-- matrices in the state_dict: test_the_fixed_matrices_are_neither_parameters_nor_in_the_state_dict
-- autocast not switched off: test_under_autocast_the_memory_is_as_exact_as_without
-"""
+"""The memory and its networks in every dtype, place and form of running that torch knows."""
 
 import pytest
 import torch
@@ -106,9 +98,10 @@ def test_a_half_precision_signal_is_remembered_in_float32(dtype, mode):
 
 def test_under_autocast_the_memory_is_as_exact_as_without():
     memory, u = LegendreMemory(32, 784.0), signal(500)
-    wanted = memory(u), memory.last(u), memory.step(u[:, 0])
+    state = memory.last(u)
+    wanted = memory(u), state, memory.step(u[:, 0], state)
     with torch.autocast("cpu", torch.bfloat16):
-        found = memory(u), memory.last(u), memory.step(u[:, 0])
+        found = memory(u), memory.last(u), memory.step(u[:, 0], state)
     assert all(torch.equal(f, w) for f, w in zip(found, wanted, strict=True))
 
 

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tools.planting import entries, replaced_once
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 600.0  # seconds; a busy machine needs many times what a quiet one needs
+# What most tests import, which takes longer than most of them.
+PRELOADED = ["pytest", "torch", "einops", "jaxtyping", "hypothesis.strategies", "scipy.signal"]
 PASSED, FAILED = int(pytest.ExitCode.OK), int(pytest.ExitCode.TESTS_FAILED)
 
 Entry = dict[str, Any]
@@ -89,13 +90,15 @@ def run(root: Path, arguments: list[str], output: Path) -> None:
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--tb=no", "-rfE", *arguments]))
+    options = ["-q", "--tb=no", "-rfE", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    unused = ["cacheprovider", "nbval", "pytest_cov"]
+    sys.exit(pytest.main([*options, *(f"-pno:{name}" for name in unused), *arguments]))
 
 
 def tested(root: Path, arguments: list[str]) -> tuple[int | None, str]:
     """Pytest's exit code, None after LIMIT, and what it printed."""
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["torch", "pytest"])  # most seconds of a short test are imports
+    forks.set_forkserver_preload(PRELOADED)
     output = root / ".output"
     process = forks.Process(target=run, args=(root, arguments, output))
     process.start()
@@ -171,7 +174,9 @@ def replay(root: Path, names: list[str], only: str, jobs: int) -> int:
                 print(f"{stem}: not green before any fault\n{said[-2000:]}", flush=True)
             return code == PASSED
 
-        healthy = {stem for stem, is_green in zip(names, pool.map(green, names)) if is_green}
+        healthy = {
+            stem for stem, is_green in zip(names, pool.map(green, names), strict=True) if is_green
+        }
         left = [(stem, one) for stem, one in listed if stem in healthy]
         wrong = sum(pool.map(lambda given: judged(*given), left))
     skipped = len(names) - len(healthy)
