@@ -1,16 +1,4 @@
-"""Alphabet and readers: the tokens of fair-esm, three file formats, and what is refused.
-
-What turns red when the code is broken (each was tried on a copy):
-- two letters swapped, a gap with the token of ".": test_the_tokens_are_those_of_fair_esm
-- rows and columns of a wrong letter swapped: test_what_has_no_token_is_refused
-- the start token after the row: test_the_start_token_comes_before_every_row
-- lower case kept, or "." made a gap, by read_a3m: test_a3m_loses_its_insertions
-- HH-suite's rows kept: test_rows_of_secondary_structure_are_no_sequences
-- only the last line of a row kept: test_a_row_may_run_over_lines
-- the blocks not joined, or joined in the second block's order:
-  test_blocks_of_a_stockholm_file_are_joined, test_names_in_another_order_are_refused
-- columns chosen by another row than 0: test_on_the_query_only_its_residues_have_columns
-"""
+"""Alphabet and readers: the tokens of fair-esm, three file formats, and what is refused."""
 
 import gzip
 from pathlib import Path

@@ -1,19 +1,4 @@
-"""Structures and families: against the table of the data's description, and against toy files.
-
-What turns red when the code is broken (each was tried on a copy):
-- C-alpha for every residue, contacts up to and with another length:
-  test_a_family_has_the_residues_and_contacts_of_the_table
-- the last alternative place, or the first: test_of_alternative_places_the_fuller_one_counts
-- insertion codes ignored: test_an_insertion_code_makes_another_residue
-- all models or all chains read: test_only_the_chain_and_the_first_model_are_read
-- a row placed at the first of two fits, or one letter off:
-  test_a_row_that_does_not_fit_once_is_refused, test_a_row_is_found_in_its_chain
-- duplicates of the query kept: test_copies_of_the_query_and_rows_without_residues_go
-- the query's gaps kept as columns: test_the_other_rows_follow_in_the_member_s_columns
-- the seed ignored, folds ignored, a fold of any size in any part:
-  test_another_seed_gives_another_split, test_a_fold_stays_in_one_part,
-  test_no_fold_is_more_than_a_third_of_the_parts_held_out
-"""
+"""Structures and families: against the table of the data's description, and against toy files."""
 
 from itertools import combinations
 

@@ -1,12 +1,4 @@
-"""ListOps: values by a second reader of the text, the grammar's rates, lengths, and the floor.
-
-What turns red when the code is broken (each was tried on a copy):
-- MED rounded up, SM without the modulus: test_values_are_those_of_the_written_expression
-- an operator at the deepest level, another rate: test_trees_follow_the_grammar
-- lengths that include their bounds: test_lengths_lie_between_the_bounds
-- repeated expressions kept: test_no_expression_comes_twice
-- the floor fitted on the test: test_the_floor_knows_the_training_answers_alone
-"""
+"""ListOps: values by a second reader of the text, the grammar's rates, lengths, and the floor."""
 
 import statistics
 

@@ -1,14 +1,4 @@
-"""The six gaits: their sources, phase, speed and contacts, and the pairs of frames made of them.
-
-What turns red when the code is broken (each was tried on a copy):
-- a gap left in a cycle: test_a_cycle_closes
-- a hinge about another axis, axes not turned: test_knees_bend_backwards_and_elbows_forwards
-- a limb that keeps our rest direction: test_a_retargeted_limb_points_as_the_captured_one
-- sides not swapped, no reflection: test_a_mirror_image_is_the_reflection_of_every_joint
-- the state of the frame itself as target, an advance of two frames: test_a_target_is_the_next_input
-- a move in the axes of the world: test_velocities_add_up_to_the_way
-- held-out frames among those to train: test_no_held_out_frame_is_among_those_to_train
-"""
+"""The six gaits: their sources, phase, speed and contacts, and the pairs of frames made of them."""
 
 import math
 

@@ -1,12 +1,4 @@
-"""Rotations, forward kinematics and the BVH reader: against scipy, by hand, and by a slow loop.
-
-What turns red when the code is broken (each was tried on a copy):
-- a quaternion read as w, x, y, z, a sign in its matrix: test_a_quaternion_is_scipy_s_rotation
-- offsets turned by the joint's own rotation: test_forward_kinematics_equals_a_slow_loop
-- columns for rows, no orthogonalisation: test_six_numbers_give_the_rotation_back and
-  test_any_six_numbers_give_a_rotation
-- channels applied in the reverse order, End Sites counted as joints: test_a_bvh_file_by_hand
-"""
+"""Rotations, forward kinematics and the BVH reader: against scipy, by hand, and by a slow loop."""
 
 import math
 import re

@@ -1,14 +1,4 @@
-"""The charged particles: against a slow loop of the authors' scheme, physics, and the paper's set.
-
-What turns red when the code is broken (each was tried on a copy):
-- no first kick, a frame stored after its kick, no clip or one of each pair's force, a force of
-  1 / r^2 or of the wrong sign: test_the_simulation_equals_a_slow_loop
-- one system moved in place: test_the_start_is_not_modified
-- no or half a reflection, another order or fewer numbers drawn, another spread:
-  test_starts_are_those_of_the_authors_random_stream
-- a frame too late, parts that begin at one system:
-  test_the_set_holds_float32_states_one_unit_of_time_apart
-"""
+"""Charged particles: against a slow loop of the authors' scheme, physics, and the paper's set."""
 
 import numpy as np
 import pytest

@@ -1,17 +1,4 @@
-"""Families of known contacts: the sampler against exact probabilities, and what a seed decides.
-
-What turns red when the code is broken (each was tried on a copy):
-- a coupling read the wrong way round, one neighbour forgotten, fields left out, noise of the wrong
-  sign, letters that share their noise: test_gibbs_sampling_reaches_the_exact_distribution
-- columns that a sweep skips: test_the_energy_falls_and_then_stays
-- a wrong sign or letter in the energy: test_the_energy_equals_a_slow_loop
-- generators that depend on the count, chunks that share generators:
-  test_more_families_leave_the_first_ones_alone
-- degree or separation not minded: test_contacts_keep_separation_and_degree
-- one order for all columns in the control: test_the_null_control_makes_columns_independent
-- chains that draw what the model drew: test_models_and_chains_draw_from_different_streams
-- a letter off by one: test_letters_are_the_published_residues
-"""
+"""Families of known contacts: the sampler against exact probabilities, and what a seed decides."""
 
 import itertools
 

@@ -1,14 +1,4 @@
-"""QM9: what the readers return, the split, the atoms' energies and the atoms' features.
-
-What turns red when the code is broken (each was tried on a copy):
-- atoms of a taken molecule shifted by one: test_taken_molecules_keep_their_atoms_in_any_order
-- coordinates read backwards: test_the_full_set_holds_the_package_s_molecules_in_order
-- the line sorted by the index, or parts given out in another order: test_the_split_never_changes
-- a constant beside the atoms' energies, a solver of full rank only:
-  test_atom_energies_recover_a_sum_over_atoms, test_an_element_that_does_not_occur_gets_no_energy
-- eV for meV: test_what_atoms_do_not_explain_is_left_in_mev
-- powers from 1, or powers before elements: test_features_are_the_element_times_powers_of_the_charge
-"""
+"""QM9: what the readers return, the split, the atoms' energies and the atoms' features."""
 
 import csv
 import hashlib

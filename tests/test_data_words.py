@@ -1,9 +1,4 @@
-"""Shakespeare as numbers, and numbers in words: what is in them and who agrees.
-
-What turns red when the code is broken (each was tried on a copy):
-- parts that overlap: test_the_three_parts_are_the_text_in_order
-- "and" left out, eins inside a word, ones after tens: test_known_numbers_are_spelled_right
-"""
+"""Shakespeare as numbers, and numbers in words: what is in them and who agrees."""
 
 import random
 from importlib.metadata import version

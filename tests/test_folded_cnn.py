@@ -1,15 +1,4 @@
-"""Folding: its equations, its laws, and broken twins that must fail them.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- channels interleaved (in either memory format), images of a group taken from afar:
-  test_image_i_f_plus_j_is_channel_block_j_of_group_i
-- logits interleaved, or slot by slot: test_contiguous_images_and_logits_are_not_copied and
-  test_a_block_diagonal_net_is_f_separate_nets
-- the loss summed: test_the_loss_is_the_mean_over_images_and_the_mean_over_slots
-- a number off the diagonal: test_a_block_diagonal_net_is_f_separate_nets
-- a skip of the ResNet dropped, a stride in the wrong stage:
-  test_a_folded_net_equals_the_papers_layers_in_numpy
-"""
+"""Folding: its equations, its laws, and broken twins that must fail them."""
 
 import pytest
 import torch

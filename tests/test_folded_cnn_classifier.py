@@ -1,16 +1,4 @@
-"""Single images served by a folded net: every answer, in order, however the images arrive.
-
-What turns red when the code is broken (each was tried on a copy):
-- a last group filled with zeros, its last image or the batch's first ones, or dropped; answers in
-  another order:
-  test_a_batch_of_any_size_gets_its_answers_in_order
-- those who wait put behind the newcomers, a full group that waits on:
-  test_one_image_at_a_time_is_answered_with_its_group
-- the caller's memory kept: test_the_memory_of_a_waiting_image_can_be_used_again
-- a flush that keeps its images: test_after_a_flush_a_new_group_begins
-- full groups copied: test_full_groups_are_not_copied
-- images not checked: test_the_server_and_the_cost_refuse (test_folded_cnn_refusals.py)
-"""
+"""Single images served by a folded net: every answer, in order, however the images arrive."""
 
 import copy
 

@@ -1,19 +1,4 @@
-"""FLOPs, bytes and intensity: the paper's tables to the printed digit, torch's counter, formulas.
-
-What turns red when the code is broken (each was tried on a copy):
-- 1 FLOP a multiply-add, a bias counted twice or left out of the intensity, biases among the bytes,
-  inputs not read, weights read for each group:
-  test_the_table_of_intensities_is_the_papers_to_the_printed_digit
-- whole groups only: test_images_are_counted_singly_also_where_the_fold_does_not_divide_them
-- a bias where there is none: test_layers_without_bias_and_grouped_ones_are_counted_as_such
-- hooks that stay, running means that are real:
-  test_counting_runs_nothing_and_leaves_the_model_as_it_was
-- the roof above instead of below: test_below_the_ridge_bandwidth_limits_and_above_it_arithmetic
-- the best fold without its 2 or with another power: test_the_best_fold_moves_the_fewest_bytes
-- N_half upside down: test_at_n_half_the_intensity_is_half_of_its_limit
-- the last layer left out of r(f), f for its root:
-  test_the_ratio_of_flops_is_the_formula_at_square_folds
-"""
+"""FLOPs, bytes, intensity: the paper's tables to the printed digit, torch's counter, formulas."""
 
 import dataclasses
 import math

@@ -1,11 +1,4 @@
-"""What the experiments decide by themselves: who is trained with whom, and who is served when.
-
-What turns red when the code is broken (each was tried on a copy):
-- a class too early or taken back: test_a_curriculum_brings_classes_in_and_takes_none_back
-- fixed groups drawn anew: test_fixed_groups_meet_again_in_every_epoch
-- an answer before its image has come, a wait without an end:
-  test_nobody_is_answered_before_coming_or_later_than_the_wait_and_the_work_allow
-"""
+"""What the experiments decide by themselves: who is trained with whom, and who is served when."""
 
 import itertools
 import runpy

@@ -1,13 +1,4 @@
-"""Orders of images, and what a change of neighbours is found to change.
-
-What turns red when the code is broken (each was tried on a copy):
-- slots mixed: test_new_neighbours_keep_every_slot; neighbours mixed:
-  test_next_slots_keep_every_neighbour
-- a chance to stay that is ignored: test_a_stream_stays_in_its_class_as_often_as_asked
-- answers in the order they came: test_answers_are_in_the_images_own_order
-- a leak between slots not seen, or one seen where none is:
-  test_a_net_that_reads_its_neighbour_is_found_out, test_separate_nets_are_changed_by_slots_alone
-"""
+"""Orders of images, and what a change of neighbours is found to change."""
 
 import pytest
 import torch

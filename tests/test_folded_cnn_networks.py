@@ -1,20 +1,6 @@
 """The folded networks: widths, the paper's sizes, how they start, and that they learn.
 
 That they compute the paper's layers stands in test_folded_cnn.py.
-What turns red when the code is broken (each was tried on a copy):
-- a width rounded and not cut off, a multiple below and not above:
-  test_widths_grow_by_the_square_root_of_the_fold_and_are_cut_off,
-  test_widths_are_rounded_up_to_a_multiple
-- logits that grow by sqrt(f), a layer that ignores round_to:
-  test_rounding_reaches_all_layers_but_the_images_and_the_logits
-- a bias dropped, the narrow or the dense layer not widened:
-  test_the_papers_nets_have_as_many_parameters_at_folds_1_and_4
-- the filters not widened by the fold, convs that ignore the option:
-  test_other_filters_and_convs_change_the_widths_and_the_units_alone
-- a pool of another stride, a wrong smallest size:
-  test_the_smallest_image_is_one_pixel_at_the_end
-- another gain or deviation: test_weights_start_as_the_authors_do
-- batch norm left as it was: test_parameters_can_be_drawn_anew_batch_norm_included
 """
 
 import math

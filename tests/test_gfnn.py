@@ -1,15 +1,4 @@
-"""The grid-functioned network: its equations, its laws, and broken twins that must fail them.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- the bias not blended, W transposed, a missing or an additional activation, an axis of the grid
-  swapped with another, an edge rule or a cyclic axis that does not reach the layers:
-  test_the_network_equals_a_spline_through_its_parameters
-- the activation forgotten in the constructor, ReLU in place of ELU:
-  test_the_network_is_once_differentiable_along_any_line
-- one draw for all experts where each has its own, and the other way:
-  test_independent_experts_differ_and_tied_ones_are_one_network
-- a phase in radians, four nodes with three cells: test_a_cyclic_axis_of_four_nodes_is_the_published
-"""
+"""The grid-functioned network: its equations, its laws, and broken twins that must fail them."""
 
 import itertools
 import math

@@ -1,12 +1,4 @@
-"""The models that the GFNN is compared with: their equations, laws and printed numbers.
-
-What turns red when the code is broken (each was tried on a copy):
-- softmax over the batch, a gate without its hidden layers, experts not blended layer by layer:
-  test_the_mode_adaptive_network_equals_its_equations
-- sine or cosine left out, radians in place of turns: test_the_fourier_network_equals_its_equations
-- a missing activation or bias: test_the_mlp_equals_its_equations
-- PyTorch's own initial weights: test_the_plain_network_begins_with_glorots_weights
-"""
+"""The models that the GFNN is compared with: their equations, laws and printed numbers."""
 
 import math
 from functools import partial

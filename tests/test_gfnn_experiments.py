@@ -1,10 +1,4 @@
-"""What the experiments of the GFNN measure: roll-outs, sliding, warped axes, multiply-adds.
-
-What turns red when the code is broken (each was tried on a copy):
-- a step in the axes of the world, a path one frame late:
-  test_a_roll_out_of_a_clip_s_own_frames_is_the_clip
-- no weight of the height: test_a_foot_in_the_air_does_not_slide
-"""
+"""What the experiments of the GFNN measure: roll-outs, sliding, warped axes, multiply-adds."""
 
 import importlib.util
 from pathlib import Path

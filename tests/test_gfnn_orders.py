@@ -1,14 +1,4 @@
-"""Three orders of the same sums: equal results, what each costs, and when which is taken.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- W transposed, a bias that is not blended, samples not put back in place, the wrong experts of a
-  block, a part of the backward pass: test_every_order_gives_the_same_values_and_gradients
-- gradients of a block that overwrite: the same
-- a block a sample: test_cells_that_read_the_same_nodes_are_one_block
-- a gradient of the size of W a block:
-  test_sorted_by_cell_no_tensor_is_larger_than_one_block_or_the_parameters
-- always or never sorted: test_auto_takes
-"""
+"""Three orders of the same sums: equal results, what each costs, and when which is taken."""
 
 import weakref
 

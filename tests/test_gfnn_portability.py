@@ -1,14 +1,4 @@
-"""The GFNN and its baselines in every dtype, place and form of running that torch knows.
-
-What turns red when the code is broken (each was tried on a copy):
-- indices made on the CPU, values checked on the meta device, sorted there:
-  test_a_model_built_on_the_meta_device_runs_there_and_can_be_brought_back
-- values checked or sorted while compiling:
-  test_every_model_compiles_to_one_graph_with_the_same_gradients
-- no cast before the sorted product: test_under_autocast_a_model_stays_near_the_float32_one
-- weights that stay float32: test_a_bfloat16_model_stays_near_the_float32_one
-- the frequencies of the FourierMLP no buffer: test_safetensors_restore_the_outputs_to_the_bit
-"""
+"""The GFNN and its baselines in every dtype, place and form of running that torch knows."""
 
 import copy
 

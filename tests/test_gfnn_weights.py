@@ -1,16 +1,4 @@
-"""Where a point lies on a grid: the spline's laws, its ends and seams, and broken twins.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- a wrong coefficient, a = -0.75: test_an_axis_equals_scipys_hermite_spline
-- duplicates overwritten, a clamped node left out: test_the_weights_sum_to_one
-- linear ends that fold only once or the wrong way: test_linear_ends_keep_every_ramp
-- a cyclic axis with nodes - 1 cells, a block that starts one node late:
-  test_an_axis_equals_scipys_hermite_spline
-- no clamp of u: test_outside_a_non_cyclic_axis_the_end_is_read
-- u = 1 in a cell of its own: test_the_slope_at_an_end_is_the_rules
-- axes in the wrong order: test_the_weights_of_a_grid_are_the_outer_product_of_its_axes
-- a position in bfloat16: test_a_half_precision_place_is_found_in_float32
-"""
+"""Where a point lies on a grid: the spline's laws, its ends and seams, and broken twins."""
 
 import numpy as np
 import pytest

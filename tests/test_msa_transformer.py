@@ -1,19 +1,4 @@
-"""The two attentions: their equations, their laws, and broken twins that must fail them.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- no division by sqrt(rows), rows for sqrt(rows), the head width left out, softmax over queries,
-  queries and keys exchanged, heads interleaved: test_row_attention_equals_the_papers_loops
-- rows and columns exchanged, the root of d_h left out:
-  test_column_attention_equals_the_papers_loops
-- padded rows counted, padded queries kept, padded keys kept, the mean of untied maps over padded
-  rows: test_a_padded_example_is_what_it_is_alone
-- a map for each row in memory: test_the_tied_maps_take_memory_that_the_rows_do_not_change
-- a chunk's rows scaled by their own number, chunks in another order: test_chunks_change_nothing
-- the returned map after dropout: test_dropout_thins_what_is_read_not_the_map_that_is_returned
-- another dropout in each chunk: test_dropout_drops_one_map_for_all_rows
-- random numbers drawn anew in the backward pass:
-  test_in_chunks_the_backward_pass_drops_what_the_forward_pass_dropped
-"""
+"""The two attentions: their equations, their laws, and broken twins that must fail them."""
 
 import itertools
 import math

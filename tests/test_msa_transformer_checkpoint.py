@@ -1,10 +1,6 @@
 """Files in the layout of the published weights, written here by hand, become our model again.
 
-The same with their own code, by `make parity`: test_msa_transformer_parity.py. What turns red when
-the loader is broken (each was tried on a copy):
-- rows and columns not exchanged, a prefix kept, queries, keys and values in another order, the
-  read-out not read, positions from row 0 on: test_a_written_model_comes_back
-- the dropout of maps as written in the file: test_the_settings_are_those_that_act_there
+The same with their own code, by `make parity`: test_msa_transformer_parity.py.
 """
 
 import argparse

@@ -1,15 +1,4 @@
-"""From maps to contacts: the background taken out, the read-out, and its fit.
-
-What turns red when the code is broken (each was tried on a copy):
-- (a + a^T) / 2, no correction, the correction without the diagonal, layers and heads exchanged:
-  test_the_features_equal_the_papers_loops
-- the background taken over padding: test_padded_columns_are_cut_off_before_the_background
-- sigmoid without the bias: test_the_head_is_a_logistic_regression_on_the_features
-- a penalty on the bias: test_the_bias_is_not_penalised
-- features not in units of their deviation: test_the_scale_of_a_feature_does_not_matter
-- a step too long, the threshold forgotten, the mean for the sum of losses:
-  test_a_fit_meets_the_conditions_of_the_optimum
-"""
+"""From maps to contacts: the background taken out, the read-out, and its fit."""
 
 import pytest
 import torch

@@ -1,14 +1,4 @@
-"""What is hidden from the model in training.
-
-What turns red when the code is broken (each was tried on a copy):
-- start or padding chosen: test_start_and_padding_are_never_chosen
-- whole columns chosen:
-  test_places_are_chosen_one_by_one_over_rows_and_columns
-- shares of 80, 10, 10 of another whole:
-  test_of_the_chosen_eight_tenths_are_masked_one_swapped_one_left
-- gaps left out, swapped letters that are gaps: test_gaps_are_chosen_and_never_swapped_in
-- the seed ignored: test_a_generator_decides_everything
-"""
+"""What is hidden from the model in training."""
 
 import math
 

@@ -1,16 +1,4 @@
-"""The network: its equations, symmetries, ragged batches, chunks, dropout, and that it learns.
-
-What turns red when the code is broken (each was tried on a copy):
-- a norm left out, tanh for erf in GELU, logits of another table:
-  test_the_network_equals_the_papers_loops
-- the query's mark on every row: test_with_the_query_marked_the_other_rows_may_be_permuted
-- the contact head's background over padding, the start token asked of padded rows:
-  test_a_ragged_batch_gives_what_each_alignment_gives_alone
-- a dropout that is built but not called: test_each_dropout_changes_training_and_not_evaluation
-- two rows more of column positions: test_the_published_size_has_the_published_number_of_parameters
-- weights of deviation one: test_at_first_every_letter_is_equally_likely
-- the norms or the letters' bias left as they are: test_reset_parameters_renews_everything
-"""
+"""The network: its equations, symmetries, ragged batches, chunks, dropout, and that it learns."""
 
 import math
 

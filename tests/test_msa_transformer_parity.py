@@ -3,11 +3,6 @@
 It runs in an environment of its own: `make parity`. Logits, maps, contacts and gradients in
 float64; measured: 1e-14 at logits of size 20. A file of a random model in the published layout is
 read by their loader and by ours. Where they differ, on padded rows, both answers are shown.
-
-What turns red when the loader is broken (each was tried on a copy):
-- rows and columns not exchanged, one prefix kept, queries, keys and values in another order, the
-  read-out of the first file, positions from row 0 on: test_a_file_gives_what_their_loader_gives
-- the dropout of maps as written in the file: test_the_settings_are_those_that_act_there
 """
 
 import argparse
