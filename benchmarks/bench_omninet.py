@@ -40,13 +40,18 @@ from torch import Tensor
 from archbook import running
 from archbook.attention import (
     Attention,
+    BigBird,
     BigBirdAttention,
+    Full,
     FullAttention,
+    Kind,
+    Linformer,
     LinformerAttention,
+    Performer,
     PerformerAttention,
 )
 from archbook.checks import value_checks
-from archbook.omninet import MetaLearner, MetaOptions, meta_flops
+from archbook.omninet import MetaLearner, meta_flops
 
 Size = dict[str, int]
 Work = Callable[[], tuple[Tensor, ...]]
@@ -57,7 +62,6 @@ FEATURES = 110  # d_h ln d_h, the peer's own choice
 RANK, BLOCK = 32, 64  # of Linformer, and tokens in a block of BigBird
 PERFORMER, PEER, FUSED = "Performer", "performer-pytorch", "fused attention"
 BIGBIRD, LINFORMER = "BigBird", "Linformer"
-KINDS = {FUSED: "full", PERFORMER: "performer", BIGBIRD: "bigbird", LINFORMER: "linformer"}
 TOLERANCE = 1e-3  # of float32 outputs and gradients, relative to the largest entry
 LIMIT = 1.05  # of the peer's time
 
@@ -172,16 +176,17 @@ def prepare_meta(name: str, size: Size, depth: int, device: str, backward: bool 
     """A meta-learner's work: its output, or output and gradient of the layers it reads."""
     torch.manual_seed(1)
     seq = size["tokens"]
-    meta = MetaLearner(HIDDEN, HEADS, depth, KINDS[name], options=options(seq, depth)).to(device)
+    meta = MetaLearner(HIDDEN, HEADS, depth, meta=kind(name, depth), length=seq).to(device)
     depths = torch.randn(size["batch"], seq, depth, HIDDEN).to(device).requires_grad_(backward)
     above = torch.randn(size["batch"], seq, HIDDEN).to(device)
     wanted = [depths, *meta.parameters()]
     return as_work(lambda: meta(depths), wanted, above, backward)
 
 
-def options(seq: int, depth: int) -> MetaOptions:
+def kind(name: str, depth: int) -> Kind:
     """The same number of tokens in a block at every depth."""
-    return MetaOptions(seq, FEATURES, rank=RANK, block=max(1, BLOCK // depth))
+    kinds = {PERFORMER: Performer(FEATURES), LINFORMER: Linformer(RANK), FUSED: Full()}
+    return kinds.get(name) or BigBird(max(1, BLOCK // depth))
 
 
 def as_work(
@@ -310,7 +315,7 @@ def growth(table: Table, name: str, rows: list[dict]) -> dict | None:
     }
     if table.depth:
         work = [
-            meta_flops(KINDS[name], n, HIDDEN, HEADS, table.depth, options=options(n, table.depth))
+            meta_flops(kind(name, table.depth), n, HIDDEN, heads=HEADS, depth=table.depth)
             for n in lengths
         ]
         return made | {"time_predicted": running.exponent(lengths, work)}

@@ -4,19 +4,29 @@ import torch
 from plain_attention import largest, normal, seeded, slow
 from torch import Tensor, nn
 
-from archbook.omninet import Block, MetaLearner, MetaOptions, OmniNet, Transformer
+from archbook.attention import BigBird, Full, Kind, Linformer, Performer
+from archbook.omninet import (
+    Block,
+    Classifier,
+    Decoder,
+    EncoderDecoder,
+    MetaLearner,
+    OmniNet,
+    PatchEmbedding,
+    TokenEmbedding,
+    Transformer,
+)
 
 BATCH, SEQ, LAYERS, HIDDEN, HEADS = 2, 7, 6, 8, 2
 HUGE = 1e100
 PARTITIONS = (1, 2, 3)
 
-# what `OmniNet` is given for each kind of meta-learner
-METAS: dict[str, dict] = {
-    "full": {},
-    "performer": {"options": MetaOptions(features=6)},
-    "relu": {"options": MetaOptions(features=6, kernel="relu")},
-    "bigbird": {"options": MetaOptions(length=SEQ, block=2, window=1)},
-    "linformer": {"options": MetaOptions(length=SEQ, rank=5)},
+METAS: dict[str, Kind] = {
+    "full": Full(),
+    "performer": Performer(features=6),
+    "relu": Performer(features=6, kernel="relu"),
+    "bigbird": BigBird(block=2, window=1),
+    "linformer": Linformer(rank=5),
 }
 CAUSAL = [meta for meta in METAS if meta != "linformer"]
 FORMS = [
@@ -27,10 +37,7 @@ DENSE = [meta for meta in METAS if meta != "bigbird"]
 
 def kind(meta: str, length: int = SEQ) -> dict:
     """The arguments that make this meta-learner for so many tokens."""
-    given = dict(METAS[meta])
-    if "options" in given and given["options"].length is not None:
-        given["options"] = MetaOptions(**{**vars(given["options"]), "length": length})
-    return {"meta": "performer" if meta == "relu" else meta, **given}
+    return {"meta": METAS[meta], "length": length}
 
 
 def redrawn(module: nn.Module, scale: float = 1.0) -> nn.Module:
@@ -46,13 +53,41 @@ def redrawn(module: nn.Module, scale: float = 1.0) -> nn.Module:
 def omninet(meta: str = "full", partition: int = 2, length: int = SEQ, scale=1.0, **options):
     torch.manual_seed(0)
     kinds = kind(meta, length)
-    net = OmniNet(options.pop("layers", LAYERS), HIDDEN, HEADS, partition, **kinds, **options)
+    layers = options.pop("layers", LAYERS)
+    net = OmniNet(layers, HIDDEN, HEADS, partition=partition, **kinds, **options)
     return redrawn(net, scale)
 
 
 def meta_learner(meta: str = "full", depth: int = 3, length: int = SEQ, **options) -> MetaLearner:
     torch.manual_seed(0)
     return redrawn(MetaLearner(HIDDEN, HEADS, depth, **kind(meta, length), **options))
+
+
+def texts(vocab: int, length: int, readout: str = "mean", layers: int = 2, **options) -> Classifier:
+    """Three classes of sequences, by an OmniNet of partitions of two."""
+    options = {"length": length + (readout == "token"), "dropout": 0.0} | options
+    embed = TokenEmbedding(vocab, length, HIDDEN)
+    body = OmniNet(layers, HIDDEN, HEADS, partition=2, **options)
+    return Classifier(embed, body, 3, readout=readout, dropout=0.0)
+
+
+def pictures(
+    image: tuple[int, int, int], readout: str = "mean", layers: int = 2, **options
+) -> Classifier:
+    """Three classes of images in patches of two pixels, likewise."""
+    embed = PatchEmbedding(image, 2, HIDDEN)
+    options = {"length": embed.max_length + (readout == "token"), "dropout": 0.0} | options
+    body = OmniNet(layers, HIDDEN, HEADS, partition=2, **options)
+    return Classifier(embed, body, 3, readout=readout, dropout=0.0)
+
+
+def translator(source: int, target: int, length: int, **options) -> EncoderDecoder:
+    """Two layers to each side, the encoder an OmniNet of one partition."""
+    options = {"length": length, "dropout": 0.0} | options
+    embed = TokenEmbedding(source, length, HIDDEN)
+    encoder = OmniNet(2, HIDDEN, HEADS, partition=2, **options)
+    decoder = Decoder(target, length, 2, hidden=HIDDEN, heads=HEADS, dropout=0.0)
+    return EncoderDecoder(embed, encoder, decoder)
 
 
 def states(batch: int = BATCH, seq: int = SEQ, seed: int = 0) -> Tensor:

@@ -85,7 +85,7 @@ def scattered_mask() -> Tensor:
 )
 def test_outputs_and_gradients_equal_the_double_loop(kind, group, masked):
     layer, mask = build(kind), scattered_mask() if masked else None
-    found = with_gradients(lambda *case: layer(*case, mask, group), Q, K, V)
+    found = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, K, V)
     wanted = with_gradients(lambda *case: slow(layer, *case, mask, group), Q, K, V)
     assert largest(found, wanted) < 1e-11
 
@@ -98,7 +98,7 @@ def test_the_gradients_equal_finite_differences(kind, group):
     seq = 6
     layer, case = build(kind, seq), [x.requires_grad_() for x in qkv(1, 1, seq)]
     weights = list(layer.parameters())
-    assert torch.autograd.gradcheck(lambda *x: layer(*x[:3], None, group), (*case, *weights))
+    assert torch.autograd.gradcheck(lambda *x: layer(*x[:3], group=group), (*case, *weights))
 
 
 @pytest.mark.parametrize("group", [None, 3])
@@ -106,7 +106,7 @@ def test_the_gradients_equal_finite_differences(kind, group):
 def test_queries_may_be_fewer_than_keys(kind, group):
     """One query to a position, of the last layer, reads all depths."""
     layer, case = build(kind), qkv(queries=4)
-    assert largest(layer(*case, None, group), slow(layer, *case, None, group)) < 1e-12
+    assert largest(layer(*case, group=group), slow(layer, *case, None, group)) < 1e-12
 
 
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
@@ -129,7 +129,7 @@ def test_over_many_chunks_the_performer_is_its_dense_formula(
         position = torch.arange(LONG) // group
         weights = weights * (position[:, None] >= position)
     wanted = weights / weights.sum(-1, keepdim=True) @ v
-    assert largest(layer(q, k, v, mask if masked else None, group), wanted) < 1e-12
+    assert largest(layer(q, k, v, mask=mask if masked else None, group=group), wanted) < 1e-12
 
 
 @pytest.mark.parametrize("group", [None, 2])
@@ -137,8 +137,8 @@ def test_features_far_apart_in_size_are_the_dense_formula(group):
     """Lengths between 0 and 20: the features differ by e^200, and no epsilon hides the small."""
     layer, case = performer().double(), qkv(1, 1)
     q, k, v = (x * torch.linspace(0, 10, SEQ).double()[:, None] for x in case)
-    assert largest(layer(q, k, v, None, group), slow(layer, q, k, v, None, group)) < 1e-9
-    single = layer.float()(q.float(), k.float(), v.float(), None, group)
+    assert largest(layer(q, k, v, group=group), slow(layer, q, k, v, None, group)) < 1e-9
+    single = layer.float()(q.float(), k.float(), v.float(), group=group)
     assert single.isfinite().all()
 
 
@@ -148,7 +148,7 @@ def test_full_attention_in_chunks_is_the_double_loop(group, queries, masked, mon
     monkeypatch.setattr("archbook.attention.full.CHUNK", 5)
     layer, mask = FullAttention(), scattered_mask() if masked else None
     case = qkv(queries=queries)
-    found = with_gradients(lambda *x: layer(*x, mask, group), *case)
+    found = with_gradients(lambda *x: layer(*x, mask=mask, group=group), *case)
     assert largest(found, with_gradients(lambda *x: slow(layer, *x, mask, group), *case)) < 1e-11
 
 
@@ -158,7 +158,7 @@ def test_full_attention_in_chunks_is_the_double_loop(group, queries, masked, mon
 @pytest.mark.parametrize("group", [None, 1])
 def test_full_attention_is_torchs(group):
     wanted = scaled_dot_product_attention(Q, K, V, is_causal=group is not None)
-    assert largest(FullAttention()(Q, K, V, None, group), wanted) < 1e-12
+    assert largest(FullAttention()(Q, K, V, group=group), wanted) < 1e-12
 
 
 @pytest.mark.parametrize("seq", [SEQ, SEQ - 1])
@@ -167,7 +167,7 @@ def test_linformer_with_the_identity_is_full_attention(seq):
     layer.E.data = torch.eye(seq).double()
     mask = end_mask([seq, seq], seq)
     assert largest(layer(*case), FullAttention()(*case)) < 1e-12
-    assert largest(layer(*case, mask), FullAttention()(*case)) < 1e-12
+    assert largest(layer(*case, mask=mask), FullAttention()(*case)) < 1e-12
 
 
 @pytest.mark.parametrize("group", [None, 1, 3])
@@ -185,8 +185,8 @@ def test_linformer_with_the_identity_is_full_attention(seq):
 )
 def test_bigbird_whose_blocks_cover_everything_is_full_attention(blocks, masked, group):
     layer, mask = bigbird(**blocks), scattered_mask() if masked else None
-    found = with_gradients(lambda *case: layer(*case, mask, group), Q, K, V)
-    wanted = with_gradients(lambda *case: FullAttention()(*case, mask, group), Q, K, V)
+    found = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, K, V)
+    wanted = with_gradients(lambda *case: FullAttention()(*case, mask=mask, group=group), Q, K, V)
     assert largest(found, wanted) < 1e-11
 
 
@@ -219,8 +219,8 @@ def test_keys_repeated_p_times_change_nothing(kind):
     layer = build(kind)
     k, v = (x.repeat_interleave(3, 2) for x in (K, V))
     for group in (None, 1):
-        wanted = layer(Q, K, V, None, group)
-        assert largest(layer(Q, k, v, None, group and 3), wanted) < 1e-12
+        wanted = layer(Q, K, V, group=group)
+        assert largest(layer(Q, k, v, group=group and 3), wanted) < 1e-12
 
 
 # ---- who reads whom ----
@@ -228,7 +228,9 @@ def test_keys_repeated_p_times_change_nothing(kind):
 
 def read_by(layer, group: int | None, mask: Tensor | None = None) -> Tensor:
     """(queries, keys): whether the value of a key reaches the output of a query, in example 0."""
-    jacobian = torch.autograd.functional.jacobian(lambda v: layer(Q, K, v, mask, group)[0, 0], V)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda v: layer(Q, K, v, mask=mask, group=group)[0, 0], V
+    )
     return jacobian[:, :, 0, 0].abs().sum((1, 3)) > 0
 
 
@@ -254,7 +256,7 @@ def leak(call, group: int, size: float = HUGE, cut: int = 90, seed: int = 0) -> 
     changed = [x.clone() for x in case]
     for x in changed:
         x[:, :, cut:] = x[:, :, cut:].sign() * size
-    return largest(*(call(*given, None, group)[:, :, :cut] for given in (changed, case)))
+    return largest(*(call(*given, group=group)[:, :, :cut] for given in (changed, case)))
 
 
 @pytest.mark.shapes
@@ -273,7 +275,7 @@ def test_the_gradient_by_the_future_is_exactly_zero(kind, group):
     for x in case:
         x[:, :, 90:] = x[:, :, 90:].sign() * HUGE
         x.requires_grad_()
-    seen = layer(*case, None, group)[:, :, :90].square().sum()
+    seen = layer(*case, group=group)[:, :, :90].square().sum()
     for grad in torch.autograd.grad(seen, case):
         assert grad.isfinite().all()
         assert grad[:, :, :90].abs().max() > 1e-3
@@ -288,8 +290,8 @@ def test_short_keys_after_long_ones_change_nothing(group, span, monkeypatch):
     layer, (q, _, v) = performer().double(), qkv(1, 1, LONG)
     long = 40 * HEAD_DIM**0.25 * q / q.norm(dim=-1, keepdim=True)
     q = torch.cat([long[:, :, :90], q[:, :, 90:] / 10], 2)
-    y = layer(q, q, v, None, group)
-    alone = layer(q[:, :, :90], q[:, :, :90], v[:, :, :90], None, group)
+    y = layer(q, q, v, group=group)
+    alone = layer(q[:, :, :90], q[:, :, :90], v[:, :, :90], group=group)
     assert largest(y[:, :, :90], alone) < 1e-12
     assert (alone.abs().amax(-1) > 1e-6).all()
     single = [x[:, :, :1] for x in (q, q, v)]
@@ -300,11 +302,11 @@ def test_short_keys_after_long_ones_change_nothing(group, span, monkeypatch):
 def test_a_future_whose_square_overflows_changes_nothing(group):
     """|k|^2 / 2 is infinite in float32, and infinity minus infinity would be NaN."""
     layer, case = performer(), [x.float() for x in qkv(1, 1, LONG)]
-    wanted = layer(*case, None, group)
+    wanted = layer(*case, group=group)
     for x in case:
         x[:, :, 90:] = x[:, :, 90:].sign() * 1e25
         x.requires_grad_()
-    y = layer(*case, None, group)
+    y = layer(*case, group=group)
     assert y.isfinite().all()
     assert largest(y[:, :, :90], wanted[:, :, :90]) < 1e-6
     for grad in torch.autograd.grad(y[:, :, :90].square().sum(), case):
@@ -316,19 +318,19 @@ def test_a_future_whose_square_overflows_changes_nothing(group):
 def test_a_future_whose_sums_overflow_changes_nothing(group):
     """Each value is finite, their sum over a chunk is not, and zero times infinity would be NaN."""
     layer, (q, k, v) = performer().double(), qkv(1, 1, LONG)
-    wanted = layer(q, k, v, None, group)
+    wanted = layer(q, k, v, group=group)
     v[:, :, 90:] = 0.9 * torch.finfo(v.dtype).max
-    assert largest(layer(q, k, v, None, group)[:, :, :90], wanted[:, :, :90]) < 1e-12
+    assert largest(layer(q, k, v, group=group)[:, :, :90], wanted[:, :, :90]) < 1e-12
 
 
 @every_group
 @every_causal_kind
 def test_what_is_cut_off_changes_nothing(kind, group):
     layer, case = build(kind, LONG), qkv(seq=LONG)
-    whole = layer(*case, None, group)
+    whole = layer(*case, group=group)
     for seq in (6, 66, 132):
         assert (
-            largest(layer(*(x[:, :, :seq] for x in case), None, group), whole[:, :, :seq]) < 1e-12
+            largest(layer(*(x[:, :, :seq] for x in case), group=group), whole[:, :, :seq]) < 1e-12
         )
 
 
@@ -337,9 +339,9 @@ def test_batch_mates_change_nothing(kind, group):
     layer, mates = build(kind), [x.clone() for x in (Q, K, V)]
     for x in mates:
         x[1] = x[1].sign() * HUGE
-    alone = layer(*(x[:1] for x in mates), None, group)
-    assert largest(layer(*mates, None, group)[:1], alone) < 1e-12
-    assert largest(layer(Q, K, V, None, group)[:1], alone) < 1e-12
+    alone = layer(*(x[:1] for x in mates), group=group)
+    assert largest(layer(*mates, group=group)[:1], alone) < 1e-12
+    assert largest(layer(Q, K, V, group=group)[:1], alone) < 1e-12
 
 
 @settings(max_examples=40)
@@ -357,7 +359,7 @@ def test_the_future_changes_nothing_at_any_size(kind, group, positions, where, s
     cut = group * (1 + int(where * (positions - 2)))
     layer, case = build(kind, seq), qkv(1, 1, seq, seed=seed)
     changed = [torch.cat([x[:, :, :cut], x[:, :, cut:].sign() * size], 2) for x in case]
-    found, wanted = (layer(*given, None, group)[:, :, :cut] for given in (changed, case))
+    found, wanted = (layer(*given, group=group)[:, :, :cut] for given in (changed, case))
     assert largest(found, wanted) < 1e-9
 
 
@@ -368,7 +370,7 @@ def dense_performer(stabilizer, eps: float):
     """Causal FAVOR+ of a public package: exp(. - stabilizer) + eps, by its dense formula."""
     layer = performer(features=16).double()
 
-    def call(q, k, v, mask, group):
+    def call(q, k, v, group):
         u, w = (softmax_exponents(x / HEAD_DIM**0.25, layer.projection) for x in (q, k))
         phi_q = (u - u.amax(-1, keepdim=True)).exp() + eps
         phi_k = (w - stabilizer(w)).exp() + eps
@@ -395,21 +397,21 @@ def test_the_law_notices_a_stabiliser_over_all_keys():
 
 
 def test_the_law_notices_features_drawn_from_a_sum_over_queries():
-    def redrawn(q, k, v, mask, group):
+    def redrawn(q, k, v, group):
         generator = seeded(int(q.sum().abs() * 1000) % 2**31)
-        return PerformerAttention(HEAD_DIM, 16, generator=generator).double()(q, k, v, mask, group)
+        return PerformerAttention(HEAD_DIM, 16, generator=generator).double()(q, k, v, group=group)
 
     assert leak(redrawn, 1, size=3) > 1e-2
 
 
 def test_the_law_notices_blocks_that_are_not_intersected_with_the_past():
     layer = bigbird(LONG)
-    assert leak(lambda q, k, v, mask, group: layer(q, k, v, mask), 1, size=3) > 1e-2
+    assert leak(lambda q, k, v, group: layer(q, k, v), 1, size=3) > 1e-2
 
 
 def test_the_law_notices_a_mixture_of_all_keys():
     layer = linformer(LONG).double()
-    assert leak(lambda q, k, v, mask, group: layer(q, k, v, mask), 1, size=3) > 1e-2
+    assert leak(lambda q, k, v, group: layer(q, k, v), 1, size=3) > 1e-2
 
 
 # ---- masks ----
@@ -422,8 +424,8 @@ def test_padded_keys_change_neither_outputs_nor_gradients(kind, group):
     layer, mask = build(kind), scattered_mask()
     padded = ~mask[:, None, :, None]
     changed = [x.where(~padded, x.sign() * torch.finfo(x.dtype).max) for x in (K, V)]
-    found = with_gradients(lambda *case: layer(*case, mask, group), Q, *changed)
-    wanted = with_gradients(lambda *case: layer(*case, mask, group), Q, K, V)
+    found = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, *changed)
+    wanted = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, K, V)
     assert largest(found, wanted) == 0
     for grad in found[2:]:
         assert (grad.where(padded, 0) == 0).all()
@@ -437,21 +439,21 @@ def test_padding_at_the_end_is_as_if_it_were_not_there(kind):
     if kind == "linformer":
         shorter = LinformerAttention(seq).double()
         shorter.E.data = layer.E.data[:, :seq]
-    found = layer(Q, K, V, end_mask([seq, seq]))[:, :, :seq]
+    found = layer(Q, K, V, mask=end_mask([seq, seq]))[:, :, :seq]
     assert largest(found, shorter(*short)) < 1e-12
 
 
 @every_kind
 def test_a_mask_without_padding_changes_nothing(kind):
     layer, mask = build(kind), torch.ones(BATCH, SEQ, dtype=torch.bool)
-    assert largest(layer(Q, K, V, mask), layer(Q, K, V)) < 1e-12
+    assert largest(layer(Q, K, V, mask=mask), layer(Q, K, V)) < 1e-12
 
 
 @every_causal_kind
 def test_a_query_that_may_read_no_real_key_gets_zero(kind):
     mask = torch.ones(BATCH, SEQ, dtype=torch.bool)
     mask[0, :4] = False
-    y, *grads = with_gradients(lambda *case: build(kind)(*case, mask, 2), Q, K, V)
+    y, *grads = with_gradients(lambda *case: build(kind)(*case, mask=mask, group=2), Q, K, V)
     assert (y[0, :, :4] == 0).all()
     assert (y[0, :, 4:].abs().amax(-1) > 1e-6).all()
     assert all(grad.isfinite().all() for grad in grads)
@@ -466,9 +468,9 @@ def test_no_kernel_is_asked_for_a_softmax_over_nothing(kind, monkeypatch):
         return scores.softmax(-1) @ v
 
     layer, mask = build(kind), scattered_mask()
-    wanted = with_gradients(lambda *case: layer(*case, mask, 2), Q, K, V)
+    wanted = with_gradients(lambda *case: layer(*case, mask=mask, group=2), Q, K, V)
     monkeypatch.setattr("archbook.attention.full.scaled_dot_product_attention", strict)
-    found = with_gradients(lambda *case: layer(*case, mask, 2), Q, K, V)
+    found = with_gradients(lambda *case: layer(*case, mask=mask, group=2), Q, K, V)
     assert largest(found, wanted) < 1e-12
 
 
@@ -476,7 +478,7 @@ def test_no_kernel_is_asked_for_a_softmax_over_nothing(kind, monkeypatch):
 def test_unchecked_an_example_without_a_real_key_gets_zero(kind):
     mask = end_mask([SEQ, 0])
     with value_checks(False):
-        y = build(kind)(Q, K, V, mask)
+        y = build(kind)(Q, K, V, mask=mask)
     assert (y[1] == 0).all()
     assert y[0].isfinite().all()
 
@@ -503,7 +505,7 @@ class Largest(TorchDispatchMode):
 def largest_tensor(layer, seq: int, group: int | None) -> int:
     case = [x.requires_grad_() for x in qkv(1, 1, seq)]
     with Largest() as found:
-        layer(*case, None, group).sum().backward()
+        layer(*case, group=group).sum().backward()
     return found.numel
 
 
@@ -525,13 +527,13 @@ def test_all_tensors_together_grow_with_the_tokens(kind, group):
     for seq in (1536, 3072):
         case = [x.requires_grad_() for x in qkv(1, 1, seq)]
         with Largest() as found:
-            build(kind)(*case, None, group).sum().backward()
+            build(kind)(*case, group=group).sum().backward()
         totals.append(found.total)
     assert totals[1] <= 2.05 * totals[0]
 
 
 def test_the_check_of_sizes_notices_a_map():
-    def mapped(q, k, v, mask, group):
+    def mapped(q, k, v, group):
         return (q @ k.mT / math.sqrt(HEAD_DIM)).softmax(-1) @ v
 
     assert largest_tensor(mapped, 256, None) == 256**2

@@ -58,7 +58,7 @@ def test_the_pattern_is_that_of_the_double_loop_at_any_size(
         seq + more, block, window=window, global_blocks=wide, random_blocks=drawn
     ).double()
     q, k, _ = qkv(1, 1, seq, seq)
-    found = layer(q, k, torch.eye(seq).double()[None, None], None, group)[0, 0] > 0
+    found = layer(q, k, torch.eye(seq).double()[None, None], group=group)[0, 0] > 0
     wanted = [
         [
             reads(layer, t, j, seq, group is not None)
@@ -80,7 +80,7 @@ def test_random_blocks_differ_and_lie_outside_of_window_and_global_blocks():
 
 def test_every_other_block_is_drawn_as_often():
     drawn = torch.stack(
-        [BigBirdAttention(8, 1, 1, 1, 1, generator=seeded(s)).random[4, 0] for s in range(2000)]
+        [BigBirdAttention(8, 1, 1, generator=seeded(s)).random[4, 0] for s in range(2000)]
     )
     counts = torch.bincount(drawn, minlength=8)
     assert counts[0] == counts[4] == 0

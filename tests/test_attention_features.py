@@ -31,7 +31,8 @@ both_draws = pytest.mark.parametrize("orthogonal", [False, True], ids=["iid", "o
 def projections(draws: int, features: int, orthogonal: bool, dim: int = DIM) -> Tensor:
     """(draws, features, dim) in float64."""
     generator = seeded(8)
-    drawn = [gaussian_projection(features, dim, orthogonal, generator) for _ in range(draws)]
+    given = {"orthogonal": orthogonal, "generator": generator}
+    drawn = [gaussian_projection(features, dim, **given) for _ in range(draws)]
     return torch.stack(drawn).double()
 
 

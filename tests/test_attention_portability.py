@@ -74,10 +74,10 @@ def test_under_autocast_the_performer_is_exact(kernel):
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(layer(**given), wanted)
         q, k, v, _, group = given.values()
-        y, state = layer.prefill(q, k, v, group)
-        found, _ = layer.step(q[:, :, :3], k[:, :, :3], v[:, :, :3], state)
-    torch.testing.assert_close(y, layer(q, k, v, None, group), atol=0, rtol=0)
-    wanted, _ = layer.step(q[:, :, :3], k[:, :, :3], v[:, :, :3], state)
+        y, state = layer.prefill(q, k, v, group=group)
+        found, _ = layer.step(q[:, :, :3], k[:, :, :3], v[:, :, :3], state=state)
+    torch.testing.assert_close(y, layer(q, k, v, group=group), atol=0, rtol=0)
+    wanted, _ = layer.step(q[:, :, :3], k[:, :, :3], v[:, :, :3], state=state)
     assert torch.equal(found, wanted)
 
 
@@ -89,8 +89,8 @@ def test_steps_run_on_the_meta_device(kind):
     with torch.device("meta"):
         layer = BARE[kind]()
         q = torch.empty(2, 2, 6, 4)
-        y, state = layer.prefill(q, q, q, 3)
-        step, _ = layer.step(q[:, :, :3], q[:, :, :3], q[:, :, :3], state)
+        y, state = layer.prefill(q, q, q, group=3)
+        step, _ = layer.step(q[:, :, :3], q[:, :, :3], q[:, :, :3], state=state)
     assert y.is_meta
     assert step.shape == (2, 2, 3, 4)
 
@@ -103,7 +103,7 @@ def test_one_token_or_one_position_is_enough(kind, group):
     seq = group or 1
     layer = KINDS[kind](seq)
     q, k, v = (x.float() for x in qkv(seq=seq))
-    y = layer(q, k, v, None, group)
+    y = layer(q, k, v, group=group)
     assert y.shape == q.shape
     if seq == 1 and kind != "linformer":
         torch.testing.assert_close(y, v)
@@ -130,11 +130,11 @@ def test_a_compiled_layer_takes_other_lengths(kind, group, dynamic):
 @every_dense_kind
 def test_prefill_and_step_compile(kind):
     layer, (q, k, v) = KINDS[kind](SEQ), (x.float() for x in qkv())
-    y, state = compiled(layer.prefill)(q, k, v, 3)
-    wanted, wanted_state = layer.prefill(q, k, v, 3)
+    y, state = compiled(layer.prefill)(q, k, v, group=3)
+    wanted, wanted_state = layer.prefill(q, k, v, group=3)
     torch.testing.assert_close(y, wanted)
-    found, _ = compiled(layer.step)(q[:, :, :3], k[:, :, :3], v[:, :, :3], state)
-    wanted, _ = layer.step(q[:, :, :3], k[:, :, :3], v[:, :, :3], wanted_state)
+    found, _ = compiled(layer.step)(q[:, :, :3], k[:, :, :3], v[:, :, :3], state=state)
+    wanted, _ = layer.step(q[:, :, :3], k[:, :, :3], v[:, :, :3], state=wanted_state)
     torch.testing.assert_close(found, wanted)
 
 

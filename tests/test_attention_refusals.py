@@ -7,6 +7,7 @@ What turns red when a check is taken out (each was tried on a copy):
 - of the shape of a state: test_a_step_refuses_a_state
 """
 
+import numpy as np
 import pytest
 import torch
 from plain_attention import CAUSAL, DENSE, KINDS, bigbird, linformer, performer
@@ -14,9 +15,12 @@ from refusals import each_raises
 
 from archbook.attention import (
     Attention,
+    BigBird,
     BigBirdAttention,
     FullAttention,
+    Linformer,
     LinformerAttention,
+    Performer,
     PerformerAttention,
     gaussian_projection,
     relu_features,
@@ -61,7 +65,7 @@ test_nothing_is_built_from = each_raises(
         (
             lambda: BigBirdAttention(12, 2, global_blocks=-1),
             ValueError,
-            "global_blocks to be at least 1, given -1",
+            "global_blocks to be at least 0, given -1",
         ),
         (
             lambda: BigBirdAttention(12, 2, random_blocks=0.5),
@@ -73,6 +77,32 @@ test_nothing_is_built_from = each_raises(
         (lambda: gaussian_projection(7, 4.0), TypeError, "dim to be an int, given 4.0"),
     ]
 )
+
+
+test_no_kind_is_made_of = each_raises(
+    [
+        (lambda: Performer(-1), ValueError, "features to be at least 1, given -1"),
+        (lambda: Performer("64"), TypeError, "features to be an int, given '64'"),
+        (lambda: Performer(kernel="nonsense"), ValueError, "'softmax', 'relu', given 'nonsense'"),
+        (lambda: Linformer(-5), ValueError, "rank to be at least 1, given -5"),
+        (lambda: Linformer(True), TypeError, "rank to be an int, given True"),
+        (lambda: BigBird(0), ValueError, "block to be at least 1, given 0"),
+        (lambda: BigBird(window=2), ValueError, "wanted an odd window, .* given 2"),
+        (lambda: BigBird(window=1.0), TypeError, "window to be an int, given 1.0"),
+        (lambda: BigBird(global_blocks=-1), ValueError, "global_blocks to be at least 0, given -1"),
+        (lambda: BigBird(random_blocks=None), TypeError, "random_blocks to be an int, given None"),
+        (lambda: Linformer().build(4), TypeError, "length to be an int, given None"),
+        (lambda: BigBird().build(4, 2, 0), ValueError, "length to be at least 1, given 0"),
+    ]
+)
+
+
+def test_sizes_are_whatever_counts_as_an_integer():
+    size = np.int64(3)
+    kinds = Performer(size), Linformer(size), BigBird(size, size, size, size)
+    assert kinds == (Performer(3), Linformer(3), BigBird(3, 3, 3, 3))
+    assert all(type(number) is int for kind in kinds for number in list(vars(kind).values())[:1])
+    assert BigBird(global_blocks=0, random_blocks=0).build(4, 2, 6).random.shape == (1, 0)
 
 
 # ---- what every kind refuses ----
@@ -115,7 +145,8 @@ FOR_ALL = [
 @pytest.mark.parametrize(("given", "error", "message"), FOR_ALL)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_refuses(kind, given, error, message):
-    check(lambda: KINDS[kind](12)(*given), error, message)
+    q, k, v, *mask = given
+    check(lambda: KINDS[kind](12)(q, k, v, mask=mask[0] if mask else None), error, message)
 
 
 FOR_GROUPS = [
@@ -133,7 +164,7 @@ FOR_GROUPS = [
 @pytest.mark.parametrize(("q", "group", "error", "message"), FOR_GROUPS)
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_every_causal_kind_refuses_a_group(kind, q, group, error, message):
-    check(lambda: KINDS[kind](12)(q, X, X, None, group), error, message)
+    check(lambda: KINDS[kind](12)(q, X, X, group=group), error, message)
 
 
 def test_the_interface_alone_attends_to_nothing():
@@ -147,16 +178,16 @@ def test_the_interface_alone_attends_to_nothing():
 test_one_kind_refuses = each_raises(
     [
         (
-            lambda: linformer()(X, X, X, None, 3),
+            lambda: linformer()(X, X, X, group=3),
             ValueError,
             "a mixture of all keys cannot be causal: wanted group=None, given 3",
         ),
         (
             lambda: linformer()(X, X[:, :, 1:], X[:, :, 1:]),
             ValueError,
-            "wanted the 12 keys of E, given 11",
+            "wanted the 12 tokens that E mixes, given 11",
         ),
-        (lambda: linformer(13)(X, X, X), ValueError, "wanted the 13 keys of E, given 12"),
+        (lambda: linformer(13)(X, X, X), ValueError, "wanted the 13 tokens that E mixes, given 12"),
         (
             lambda: linformer()(*[X.double()] * 3),
             TypeError,
@@ -215,31 +246,31 @@ ONE = X[:, :, :2]
 
 
 def cache(**changed):
-    _, state = FullAttention().prefill(X, X, X, 2)
+    _, state = FullAttention().prefill(X, X, X, group=2)
     return state._replace(**changed)
 
 
 def sums(**changed):
-    _, state = performer().prefill(X, X, X, 2)
+    _, state = performer().prefill(X, X, X, group=2)
     return state._replace(**changed)
 
 
 def full_step(**changed):
-    return FullAttention().step(ONE, ONE, ONE, cache(**changed))
+    return FullAttention().step(ONE, ONE, ONE, state=cache(**changed))
 
 
 def performer_step(**changed):
-    return performer().step(ONE, ONE, ONE, sums(**changed))
+    return performer().step(ONE, ONE, ONE, state=sums(**changed))
 
 
 test_a_step_refuses_a_state = each_raises(
     [
-        (lambda: full_step(k=X[:1]), ValueError, r"cache.k .*\(2, 3, keys, 4\), given \(1, 3, 12"),
-        (lambda: full_step(v=ONE), ValueError, r"cache.v .*\(2, 3, 12, 4\), given \(2, 3, 2, 4\)"),
-        (lambda: full_step(k=X.double()), TypeError, "cache.k to be torch.float32 like k"),
-        (lambda: full_step(v=X.double()), TypeError, "cache.v to be torch.float32 like k"),
-        (lambda: full_step(real=MASK[:, 1:]), ValueError, r"cache.real .*\(2, 12\), given \(2, 11"),
-        (lambda: full_step(real=MASK.int()), TypeError, "cache.real to be torch.bool"),
+        (lambda: full_step(k=X[:1]), ValueError, r"state.k .*\(2, 3, keys, 4\), given \(1, 3, 12"),
+        (lambda: full_step(v=ONE), ValueError, r"state.v .*\(2, 3, 12, 4\), given \(2, 3, 2, 4\)"),
+        (lambda: full_step(k=X.double()), TypeError, "state.k to be torch.float32 like k"),
+        (lambda: full_step(v=X.double()), TypeError, "state.v to be torch.float32 like k"),
+        (lambda: full_step(real=MASK[:, 1:]), ValueError, r"state.real .*\(2, 12\), given \(2, 11"),
+        (lambda: full_step(real=MASK.int()), TypeError, "state.real to be torch.bool"),
         (
             lambda: performer_step(sums=ones(2, 3, 6, 5)),
             ValueError,
@@ -262,17 +293,21 @@ test_a_step_refuses_a_state = each_raises(
 @pytest.mark.parametrize("kind", DENSE)
 def test_a_step_refuses_what_forward_refuses(kind):
     layer = KINDS[kind](12)
-    _, state = layer.prefill(X, X, X, 2)
-    check(lambda: layer.step(ONE, ONE, ONE[0], state), ValueError, "v to have shape")
-    check(lambda: layer.step(ONE, ONE / 0, ONE, state), ValueError, "k to be finite")
+    _, state = layer.prefill(X, X, X, group=2)
+    check(lambda: layer.step(ONE, ONE, ONE[0], state=state), ValueError, "v to have shape")
+    check(lambda: layer.step(ONE, ONE / 0, ONE, state=state), ValueError, "k to be finite")
 
 
 @pytest.mark.parametrize("kind", DENSE)
 def test_prefill_wants_a_group(kind):
     layer = KINDS[kind](12)
-    check(lambda: layer.prefill(X, X, X, None), TypeError, "group to be an int, given None")
-    check(lambda: layer.prefill(X, X, X, 5), ValueError, "a group that divides .* given 5")
-    check(lambda: layer.prefill(X, X, X, 2, ~MASK), ValueError, "a real key in every example")
+    check(lambda: layer.prefill(X, X, X, group=None), TypeError, "group to be an int, given None")
+    check(lambda: layer.prefill(X, X, X, group=5), ValueError, "a group that divides .* given 5")
+    check(
+        lambda: layer.prefill(X, X, X, group=2, mask=~MASK),
+        ValueError,
+        "a real key in every example",
+    )
 
 
 # ---- what may be switched off ----
@@ -283,5 +318,5 @@ def test_values_are_not_read_where_checks_are_off(kind):
     layer = KINDS[kind](12)
     with value_checks(False):
         assert layer(with_nan(), X, X).shape == X.shape
-        assert layer(X, X, X, ~MASK).shape == X.shape
+        assert layer(X, X, X, mask=~MASK).shape == X.shape
         check(lambda: layer(X, X, X[:1]), ValueError, "v to have shape")

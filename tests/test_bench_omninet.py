@@ -24,7 +24,7 @@ def test_a_peer_that_computes_something_else_stops_it(
 ):
     def wrong(causal, device):
         layer = bench.attention(bench.PERFORMER, 16)
-        return lambda q, k, v: 1.01 * layer(q, k, v, None, 1 if causal else None)
+        return lambda q, k, v: 1.01 * layer(q, k, v, group=1 if causal else None)
 
     monkeypatch.setattr(bench, "installed", lambda: {bench.PEER: "1.1.4"})
     monkeypatch.setattr(bench, "peer_attention", wrong)

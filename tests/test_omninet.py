@@ -36,11 +36,10 @@ from plain_omninet import (
 )
 from test_attention import Largest
 
-from archbook.attention import FullAttention
+from archbook.attention import BigBird, Full, FullAttention, Performer
 from archbook.omninet import (
     AUTO_TOKENS,
     MetaLearner,
-    MetaOptions,
     OmniNet,
     Transformer,
     choose_meta,
@@ -114,7 +113,7 @@ def test_the_gradients_equal_finite_differences(meta, causal):
 def test_maximum_pooling_hands_the_gradient_to_one_depth_a_feature():
     meta = meta_learner()
     read = meta.read(depths()).detach().requires_grad_()
-    pooled = meta._pooled(read.flatten(1, 2))
+    pooled = meta.pooled(read.flatten(1, 2))
     (grad,) = torch.autograd.grad(pooled.sum(), read)
     assert torch.equal(grad.sum(2), torch.ones(BATCH, SEQ, HIDDEN).double())
     assert ((grad == 0) | (grad == 1)).all()
@@ -127,7 +126,7 @@ def test_maximum_pooling_hands_the_gradient_to_one_depth_a_feature():
 @every_form
 def test_a_zeroed_meta_learner_leaves_the_transformer(meta, partition, causal):
     net = omninet(meta, partition, causal=causal)
-    plain = redrawn(Transformer(LAYERS, HIDDEN, HEADS, causal))
+    plain = redrawn(Transformer(LAYERS, HIDDEN, HEADS, causal=causal))
     plain.load_state_dict({k: v for k, v in net.state_dict().items() if k.startswith("blocks")})
     assert not torch.equal(net(X), plain(X))
     for part in net.metas:
@@ -180,8 +179,8 @@ def test_linformer_with_the_identity_is_the_full_meta_learner():
 
 
 def test_bigbird_with_a_wide_window_is_the_full_meta_learner():
-    options = MetaOptions(length=SEQ, block=2, window=9)
-    wide = redrawn(MetaLearner(HIDDEN, HEADS, 3, "bigbird", options=options))
+    kind = BigBird(block=2, window=9)
+    wide = redrawn(MetaLearner(HIDDEN, HEADS, 3, meta=kind, length=SEQ))
     full = meta_learner("full")
     assert largest(wide(depths(), MASK), full(depths(), MASK)) < 1e-12
 
@@ -280,9 +279,9 @@ def test_depth_weights_are_the_shares_of_full_attention(query):
     # values that name their depth come out as the shares
     learner.heads.kv.weight.data[HIDDEN:] = 0
     named = torch.eye(3, HIDDEN // HEADS).double().repeat(1, HEADS)
-    q, k, _ = learner._projected(given, None)
+    q, k, _ = learner.projected(given, None)
     v = named.repeat(SEQ, 1).unflatten(-1, (HEADS, -1)).transpose(0, 1).expand(BATCH, -1, -1, -1)
-    y = FullAttention()(q, k, v, MASK.repeat_interleave(3, 1), 3)
+    y = FullAttention()(q, k, v, mask=MASK.repeat_interleave(3, 1), group=3)
     assert largest(y[..., :3].unflatten(2, (SEQ, -1)), weights) < 1e-12
 
 
@@ -301,13 +300,9 @@ def test_the_layers_that_a_meta_learner_reads_are_its_partitions():
 # ---- choices ----
 
 
-def test_auto_is_full_until_it_no_longer_pays():
-    assert choose_meta(AUTO_TOKENS) == "full"
-    assert choose_meta(AUTO_TOKENS + 1) == "performer"
-    options = MetaOptions(length=AUTO_TOKENS // 2)
-    assert MetaLearner(8, 2, 2, "auto", options=options).meta == "full"
-    options = MetaOptions(length=AUTO_TOKENS // 2 + 1)
-    assert MetaLearner(8, 2, 2, "auto", options=options).meta == "performer"
+def test_full_attention_is_chosen_until_it_no_longer_pays():
+    assert choose_meta(AUTO_TOKENS) == Full()
+    assert choose_meta(AUTO_TOKENS + 1) == Performer()
 
 
 @every_partition
@@ -322,7 +317,7 @@ def test_the_number_of_weights_has_a_formula(meta, partition):
 
 
 def test_dropout_acts_in_training_alone():
-    net = OmniNet(2, HIDDEN, HEADS, 2, dropout=0.5)
+    net = OmniNet(2, HIDDEN, HEADS, partition=2, dropout=0.5)
     x = X.float()
     assert not torch.equal(net(x), net(x))
     net.eval()

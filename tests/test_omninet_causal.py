@@ -19,9 +19,9 @@ from plain_omninet import (
     HEADS,
     HIDDEN,
     HUGE,
+    METAS,
     PARTITIONS,
     SEQ,
-    kind,
     leak,
     meta_learner,
     omninet,
@@ -146,8 +146,8 @@ def test_the_law_notices_a_block_that_reads_both_ways():
 
 def language_model(meta: str, partition: int = 2, length: int = 12, **options) -> OmniNetLM:
     torch.manual_seed(0)
-    stack = kind(meta, length) | options
-    return redrawn(OmniNetLM(VOCAB, length, 6, HIDDEN, HEADS, partition, **stack))
+    stack = {"partition": partition, "meta": METAS[meta]} | options
+    return redrawn(OmniNetLM(VOCAB, length, 6, hidden=HIDDEN, heads=HEADS, **stack))
 
 
 def tokens(batch: int = 2, seq: int = 12) -> torch.Tensor:
@@ -248,7 +248,7 @@ def test_stricter_rules_read_fewer_pairs_of_a_position():
     """P (P + 1) / 2 of the P^2 pairs of a position's depths."""
     v = torch.eye(6).double()[None, None]
     q = torch.zeros(1, 1, 6, 1).double().expand(1, 1, 6, 6)
-    strict, rule = (FullAttention()(q, q, v, None, group)[0, 0] > 0 for group in (1, 3))
+    strict, rule = (FullAttention()(q, q, v, group=group)[0, 0] > 0 for group in (1, 3))
     own = torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)).bool()
     assert int((strict & own).sum()) == 2 * 6
     assert int((rule & own).sum()) == 2 * 9

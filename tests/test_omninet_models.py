@@ -12,25 +12,34 @@ What turns red when the code is broken (each was tried on a copy):
 """
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from plain_attention import end_mask, largest
-from plain_omninet import CAUSAL, HEADS, HIDDEN, METAS, kind, redrawn
+from plain_omninet import (
+    CAUSAL,
+    HEADS,
+    HIDDEN,
+    METAS,
+    kind,
+    pictures,
+    redrawn,
+    texts,
+)
+from plain_omninet import translator as untrained_translator
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
+from archbook.attention import BigBird, Full, Performer
 from archbook.omninet import (
     Classifier,
     Decoder,
     Design,
     EncoderDecoder,
     LanguageModel,
-    MetaOptions,
     OmniNet,
-    OmniNetClassifier,
     OmniNetLM,
-    OmniNetTranslator,
     PatchEmbedding,
     TokenEmbedding,
     Transformer,
@@ -51,17 +60,17 @@ def tokens(batch: int = 2, seq: int = LENGTH, seed: int = 3, vocab: int = VOCAB)
     return torch.randint(vocab, (batch, seq), generator=torch.Generator().manual_seed(seed))
 
 
-def classifier(meta: str = "full", **options) -> OmniNetClassifier:
-    given = {"vocab_size": VOCAB, "max_length": LENGTH} | options
-    if given.get("image"):
-        given = options
-    return redrawn(OmniNetClassifier(3, 4, HIDDEN, HEADS, 2, **kind(meta), **given))
+def lm(layers: int = 2, **options) -> OmniNetLM:
+    return OmniNetLM(VOCAB, LENGTH, layers, hidden=HIDDEN, heads=HEADS, partition=2, **options)
 
 
-def translator(meta: str = "full", **options) -> OmniNetTranslator:
-    return redrawn(
-        OmniNetTranslator(VOCAB, 7, LENGTH, 2, HIDDEN, HEADS, 2, **kind(meta), **options)
-    )
+def classifier(meta: str = "full", **options) -> Classifier:
+    make = pictures if "image" in options else partial(texts, VOCAB, LENGTH)
+    return redrawn(make(layers=4, meta=METAS[meta], **options))
+
+
+def translator(meta: str = "full") -> EncoderDecoder:
+    return redrawn(untrained_translator(VOCAB, 7, LENGTH, meta=METAS[meta]))
 
 
 # ---- embeddings ----
@@ -92,7 +101,7 @@ def test_patches_are_squares_of_the_image():
 
 
 def test_logits_read_no_later_token():
-    model = redrawn(OmniNetLM(VOCAB, LENGTH, 4, HIDDEN, HEADS, 2))
+    model = redrawn(lm(4))
     changed = tokens().clone()
     changed[:, 5:] = (changed[:, 5:] + 1) % VOCAB
     found, wanted = model(changed), model(tokens())
@@ -101,16 +110,15 @@ def test_logits_read_no_later_token():
 
 
 def test_the_table_of_the_embedding_gives_the_logits():
-    model = redrawn(OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2))
+    model = redrawn(lm())
     y = model.norm(model.body(model.embed(tokens())))
     assert largest(model(tokens()), y @ model.embed.tokens.weight.T) < 1e-12
 
 
 def test_options_reach_the_meta_learner():
-    options = MetaOptions(features=5, length=3)
-    model = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, meta="performer", options=options)
+    model = lm(meta=Performer(features=5))
     assert model.body.metas[0].attention.projection.shape == (5, HIDDEN // HEADS)
-    sparse = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, meta="bigbird")
+    sparse = lm(meta=BigBird())
     assert sparse.body.metas[0].attention.length == 2 * LENGTH
 
 
@@ -134,7 +142,7 @@ def test_padding_changes_no_class(meta, readout):
 @pytest.mark.parametrize("readout", ["mean", "token"])
 @every_meta
 def test_images_are_classified_by_their_patches(meta, readout):
-    model = classifier(meta, image=(1, 4, 8), patch=2, readout=readout)
+    model = classifier(meta, image=(1, 4, 8), readout=readout)
     images = torch.randn(2, 1, 4, 8).double()
     assert model(images).shape == (2, 3)
     assert largest(model(images)[:1], model(images[:1])) < 1e-9
@@ -220,7 +228,7 @@ def test_after_a_stop_only_stops_come():
 
 def test_a_plain_encoder_does_as_well():
     embed, body = TokenEmbedding(VOCAB, LENGTH, HIDDEN), Transformer(2, HIDDEN, HEADS)
-    decoder = Decoder(7, LENGTH, 2, HIDDEN, HEADS, 0.0)
+    decoder = Decoder(7, LENGTH, 2, hidden=HIDDEN, heads=HEADS, dropout=0.0)
     model = redrawn(EncoderDecoder(embed, body, decoder))
     assert model(tokens(), tokens(vocab=7)).shape == (2, LENGTH, 7)
 
@@ -240,8 +248,7 @@ def trained(model, loss, steps: int = 60) -> float:
 
 @pytest.mark.parametrize("meta", CAUSAL)
 def test_a_language_model_learns_a_handful_of_texts(meta):
-    stack = kind(meta, LENGTH)
-    model = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, dropout=0.0, **stack)
+    model = lm(meta=METAS[meta], dropout=0.0)
     given = tokens(4)
     given[:, 0] = torch.arange(4)  # so that the first token tells which text it is
 
@@ -253,12 +260,10 @@ def test_a_language_model_learns_a_handful_of_texts(meta):
 
 
 def test_a_classifier_and_a_translator_learn_a_handful():
-    model = OmniNetClassifier(
-        3, 2, HIDDEN, HEADS, 2, vocab_size=VOCAB, max_length=LENGTH, dropout=0.0
-    )
+    model = texts(VOCAB, LENGTH)
     given, labels = tokens(6), torch.tensor([0, 1, 2, 0, 1, 2])
     assert trained(model, lambda: cross_entropy(model(given), labels)) < 0.1
-    pair = OmniNetTranslator(VOCAB, VOCAB, LENGTH, 2, HIDDEN, HEADS, 2, dropout=0.0)
+    pair = untrained_translator(VOCAB, VOCAB, LENGTH)
     source, target = tokens(3), tokens(3, seed=8)
 
     def loss():
@@ -282,20 +287,19 @@ def counted(call) -> int:
     [(m, q) for m in METAS for q in ("all", "top") if (m, q) != ("bigbird", "top")],
 )
 def test_counted_operations_are_those_that_torch_counts(meta, query):
-    given = kind(meta, 32)
-    options = given.get("options")
-    net = OmniNet(2, HIDDEN, HEADS, 2, query=query, **given).eval()
+    net = OmniNet(2, HIDDEN, HEADS, partition=2, query=query, **kind(meta, 32)).eval()
     with torch.device("meta"):
         x = torch.empty(1, 32, HIDDEN)
-    wanted = network_flops(2, 32, HIDDEN, HEADS, None, 2, given["meta"], query, options)
+    sizes = {"heads": HEADS, "partition": 2, "meta": METAS[meta], "query": query}
+    wanted = network_flops(2, 32, HIDDEN, **sizes)
     found = counted(lambda: net.to("meta")(x))
     assert found == pytest.approx(wanted, rel=0.02)
 
 
 def test_a_networks_operations_are_its_parts():
-    total = network_flops(4, 32, 8, 2, 20, 2, "full")
-    assert total == 4 * block_flops(32, 8, 20) + 2 * meta_flops("full", 32, 8, 2, 2)
-    assert network_flops(4, 32, 8, 2) == 4 * block_flops(32, 8)
+    total = network_flops(4, 32, 8, heads=2, ffn=20, partition=2)
+    assert total == 4 * block_flops(32, 8, 20) + 2 * meta_flops(Full(), 32, 8, heads=2, depth=2)
+    assert network_flops(4, 32, 8, heads=2) == 4 * block_flops(32, 8)
 
 
 def test_full_omnidirectional_attention_costs_p_times_the_base_attention():
@@ -303,12 +307,12 @@ def test_full_omnidirectional_attention_costs_p_times_the_base_attention():
     seq, d = 10**6, 8  # projections vanish beside the scores
     base = 4 * block_flops(seq, d)
     for partition in (1, 2, 4):
-        omni = network_flops(4, seq, d, 2, None, partition) - base
+        omni = network_flops(4, seq, d, heads=2, partition=partition) - base
         assert omni / base == pytest.approx(partition, rel=0.01)
 
 
 def test_model_kinds_share_their_parts():
-    model = OmniNetLM(VOCAB, LENGTH, 2, HIDDEN, HEADS, 2)
+    model = lm()
     assert isinstance(model, LanguageModel)
     assert isinstance(model.body, OmniNet)
     assert model.body.causal
@@ -348,7 +352,7 @@ def test_the_grid_names_what_it_builds(causal):
         assert stack.causal == causal
         if isinstance(stack, OmniNet):
             meta, partition, *_ = name.split("_")
-            assert stack.metas[0].meta == meta
+            assert type(stack.metas[0].meta).__name__.lower() == meta
             assert stack.partition == int(partition)
         else:
             assert name in controls(DESIGN, LENGTH)

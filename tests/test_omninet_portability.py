@@ -10,40 +10,33 @@ What turns red when the code is broken (each was tried on a copy):
 import pytest
 import torch
 from plain_attention import end_mask
-from plain_omninet import HEADS, HIDDEN, METAS, kind
+from plain_omninet import HEADS, HIDDEN, METAS, kind, pictures, texts, translator
 from portability import Portability, compiled
 
-from archbook.omninet import (
-    OmniNet,
-    OmniNetClassifier,
-    OmniNetLM,
-    OmniNetTranslator,
-    Transformer,
-)
+from archbook.omninet import OmniNet, OmniNetLM, Transformer
 
 SEQ = 7
 FULL = {"dropout": 0.0}
 
 
-def both_ways(meta: str) -> OmniNet:
-    return OmniNet(2, HIDDEN, HEADS, 2, **kind(meta, SEQ), **FULL)
+def omni(**options) -> OmniNet:
+    return OmniNet(2, HIDDEN, HEADS, partition=2, **options, **FULL)
 
 
 def lm(meta: str) -> OmniNetLM:
-    return OmniNetLM(9, SEQ, 2, HIDDEN, HEADS, 2, **kind(meta, SEQ), **FULL)
+    sizes = {"hidden": HIDDEN, "heads": HEADS, "partition": 2}
+    return OmniNetLM(9, SEQ, 2, **sizes, meta=METAS[meta], **FULL)
 
 
 MODELS = {
-    **{f"OmniNet-{meta}": lambda meta=meta: both_ways(meta) for meta in METAS},
+    **{f"OmniNet-{meta}": lambda meta=meta: omni(**kind(meta)) for meta in METAS},
     **{f"LM-{meta}": lambda meta=meta: lm(meta) for meta in METAS if meta != "linformer"},
-    "learned": lambda: OmniNet(2, HIDDEN, HEADS, 2, pool="learned", depth_vectors=True, **FULL),
-    "top": lambda: OmniNet(2, HIDDEN, HEADS, 2, query="top", causal=True, **FULL),
+    "learned": lambda: omni(pool="learned", depth_vectors=True),
+    "top": lambda: omni(query="top", causal=True),
     "Transformer": lambda: Transformer(2, HIDDEN, HEADS, **FULL),
-    "texts": lambda: OmniNetClassifier(
-        3, 2, HIDDEN, HEADS, 2, vocab_size=9, max_length=SEQ, readout="token", **FULL
-    ),
-    "images": lambda: OmniNetClassifier(3, 2, HIDDEN, HEADS, 2, image=(2, 4, 4), patch=2, **FULL),
-    "Translator": lambda: OmniNetTranslator(9, 9, SEQ, 2, HIDDEN, HEADS, 2, **FULL),
+    "texts": lambda: texts(9, SEQ, "token"),
+    "images": lambda: pictures((2, 4, 4)),
+    "Translator": lambda: translator(9, 9, SEQ),
 }
 
 
@@ -82,7 +75,6 @@ def test_steps_run_on_the_meta_device(name):
     assert state.logits.shape == (2, 9)
 
 
-@pytest.mark.compile
 @pytest.mark.parametrize("name", ["LM-full", "LM-performer", "LM-bigbird"])
 def test_prefill_and_step_compile(name):
     model, tokens = MODELS[name](), torch.randint(9, (2, SEQ))

@@ -1,7 +1,9 @@
 """Input checks shared by every model: each error names what was wanted and what was given."""
 
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +35,21 @@ def require_positive_int(name: str, value: int) -> None:
         )
     if value < 1:
         raise ValueError(f"wanted {name} to be at least 1, given {value}")
+
+
+def as_size(name: str, value: SupportsIndex | None, least: int = 1) -> int:
+    """`value` as an int: anything that `operator.index` takes, but no bool; raise below `least`."""
+    try:
+        size = None if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        size = None
+    if size is None:
+        raise TypeError(
+            f"wanted {name} to be an int, given {value!r} of type {type(value).__name__}"
+        )
+    if size < least:
+        raise ValueError(f"wanted {name} to be at least {least}, given {size}")
+    return size
 
 
 def require_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -81,7 +81,7 @@ def load(config: Config) -> dict[str, tuple[Tensor, Tensor]]:
         images = images[:, None] * 15  # 0 .. 16 becomes 0 .. 240
         x, y, test = images[:1500], labels[:1500], (images[1500:], labels[1500:])
     else:
-        raise ValueError(f"data must be one of mnist, signs, digits, got {config.data!r}")
+        raise ValueError(f"wanted mnist, signs or digits as data, given {config.data!r}")
     if config.shots is not None:  # the first of each class
         chosen = torch.cat([(y == c).nonzero()[: config.shots, 0] for c in range(CLASSES)])
         x, y = x[chosen], y[chosen]
@@ -107,7 +107,8 @@ def train(config: Config, run: Run) -> dict:
     channels, height, width = x.shape[1:]
     embed = PatchEmbedding((channels, height, width), config.patch, config.hidden)
     body = config.stack(embed.max_length + 1)
-    model = Classifier(embed, body, CLASSES, "token", config.dropout).to(run.device)
+    model = Classifier(embed, body, CLASSES, readout="token", dropout=config.dropout)
+    model = model.to(run.device)
     draw = torch.Generator().manual_seed(run.seed)
 
     def loss() -> Tensor:

@@ -87,8 +87,8 @@ def train(config: Config, run: Run) -> dict:
         parts[name] = tokens.to(run.device), labels[:last].to(run.device)
     tokens, labels = parts["train"]
     embed = TokenEmbedding(VOCABULARY, config.length, config.hidden)
-    model = Classifier(embed, config.stack(config.length), 2, "mean", config.dropout)
-    model = model.to(run.device)
+    body = config.stack(config.length)
+    model = Classifier(embed, body, 2, dropout=config.dropout).to(run.device)
     draw = torch.Generator().manual_seed(run.seed)
 
     def loss() -> Tensor:

@@ -113,7 +113,7 @@ def train(config: Config, run: Run) -> dict:
     train_part, valid, test = load(config)
     embed = TokenEmbedding(VOCABULARY, config.longest - 1, config.hidden)
     body = config.stack(config.positions)
-    model = Classifier(embed, body, 10, "token", config.dropout).to(run.device)
+    model = Classifier(embed, body, 10, readout="token", dropout=config.dropout).to(run.device)
     draw = torch.Generator().manual_seed(run.seed)
     by_length = train_part.mask.sum(1).argsort(stable=True)
     kind = config.meta if config.partition else "full"

@@ -80,7 +80,8 @@ def train(config: Config, run: Run) -> dict:
     )
     body = config.stack(config.context, causal=True)
     vocabulary = len(text.characters)
-    model = LanguageModel(body, vocabulary, config.context, config.dropout).to(run.device)
+    model = LanguageModel(body, vocabulary, config.context, dropout=config.dropout)
+    model = model.to(run.device)
     draw = torch.Generator().manual_seed(run.seed)
     inside = torch.arange(config.context + 1)
 

@@ -89,8 +89,8 @@ def train(config: Config, run: Run) -> dict:
     source, target = parts[0]
     words = {language: len(vocabulary(language)) for language in ("english", "german")}
     embed = TokenEmbedding(words["english"], LENGTH, config.hidden)
-    sizes = (config.layers, config.hidden, config.heads, config.dropout)
-    decoder = Decoder(words["german"], LENGTH, *sizes)
+    sizes = {"hidden": config.hidden, "heads": config.heads, "dropout": config.dropout}
+    decoder = Decoder(words["german"], LENGTH, config.layers, **sizes)
     model = EncoderDecoder(embed, config.stack(LENGTH), decoder).to(run.device)
     draw = torch.Generator().manual_seed(run.seed)
 

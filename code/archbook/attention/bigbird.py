@@ -1,6 +1,7 @@
 """BigBird: attention between blocks: a window, some global blocks, some random ones."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Int64
@@ -8,7 +9,43 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from archbook.attention.full import CachedAttention, KeyValueCache, fused_attention
-from archbook.checks import require_like, require_positive_int, require_tensor
+from archbook.attention.interface import Kind
+from archbook.checks import as_size, require_like, require_tensor
+
+
+@dataclass(frozen=True)
+class BigBird(Kind):
+    """Attention between blocks of `block` positions; made for sequences up to one length."""
+
+    block: int = 8
+    window: int = 3  # blocks around a block, itself included
+    global_blocks: int = 1  # first blocks, read by all
+    random_blocks: int = 1  # others for each block
+    free_queries = False
+
+    def __post_init__(self):
+        least = {"block": 1, "window": 1, "global_blocks": 0, "random_blocks": 0}
+        for name, lowest in least.items():
+            object.__setattr__(self, name, as_size(name, getattr(self, name), lowest))
+        if self.window % 2 == 0:
+            raise ValueError(f"wanted an odd window, centred on a block, given {self.window}")
+
+    def build(self, head_dim, group=1, length=None):
+        return BigBirdAttention(
+            as_size("length", length) * group,
+            self.block * group,
+            self.window,
+            global_blocks=self.global_blocks,
+            random_blocks=self.random_blocks,
+        )
+
+    def flops(self, length, hidden, heads, *, group, asking):
+        """Pairs of a query and a key that are multiplied, whether they are used or not."""
+        block, blocks = self.block * group, -(-length // self.block)
+        whole = min(self.global_blocks, blocks)
+        slots = self.window + self.global_blocks + self.random_blocks
+        first = min(whole * block, length * group) * length * group
+        return 4 * (first + (blocks - whole) * block * slots * block) * hidden
 
 
 class BigBirdAttention(CachedAttention):
@@ -28,25 +65,19 @@ class BigBirdAttention(CachedAttention):
     def __init__(
         self,
         length: int,
-        block: int,
-        window: int = 3,
-        global_blocks: int = 1,
-        random_blocks: int = 1,
+        block: int = BigBird.block,
+        window: int = BigBird.window,
+        *,
+        global_blocks: int = BigBird.global_blocks,
+        random_blocks: int = BigBird.random_blocks,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        require_positive_int("length", length)
-        require_positive_int("block", block)
-        require_positive_int("window", window)
-        if window % 2 == 0:
-            raise ValueError(f"wanted an odd window, centred on a block, given {window}")
-        for name, number in {"global": global_blocks, "random": random_blocks}.items():
-            if number != 0:
-                require_positive_int(f"{name}_blocks", number)
-        self.length, self.block = length, block
-        self.window, self.global_blocks = window, global_blocks
-        blocks = math.ceil(length / block)
-        self.register_buffer("random", self._drawn(blocks, random_blocks, generator))
+        kind = BigBird(block, window, global_blocks, random_blocks)
+        self.length, self.block = as_size("length", length), kind.block
+        self.window, self.global_blocks = kind.window, kind.global_blocks
+        blocks = math.ceil(self.length / self.block)
+        self.register_buffer("random", self._drawn(blocks, kind.random_blocks, generator))
 
     def _drawn(
         self, blocks: int, number: int, generator: torch.Generator | None
@@ -64,31 +95,33 @@ class BigBirdAttention(CachedAttention):
         super().check_home(q)
         require_like("q", q, "the random blocks", self.random.new_empty(0, dtype=q.dtype))
 
-    def checked(self, q, k, v, mask, group):
-        k, v = super().checked(q, k, v, mask, group)
+    def check_length(self, length, group=1):
+        wanted = self.length // group
+        if length > wanted:
+            raise ValueError(f"wanted at most length = {wanted} tokens, given {length}")
+
+    def checked(self, q, k, v, *, mask, group):
+        k, v = super().checked(q, k, v, mask=mask, group=group)
         require_tensor("q", q, tuple(k.shape))
-        if q.shape[2] > self.length:
-            raise ValueError(f"wanted at most length = {self.length} tokens, given {q.shape[2]}")
         return k, v
 
-    def attend(self, q, k, v, mask, group):
+    def attend(self, q, k, v, *, mask, group):
         length = q.shape[2]
         blocks = math.ceil(length / self.block)
         first = min(self.global_blocks, blocks) if group is None else 0
         if first == 0:
-            return self._sparse(q, k, v, mask, group, 0)
+            return self._sparse(q, k, v, mask=mask, group=group, first=0)
         keys = None if mask is None else mask[:, None, None]
-        y = fused_attention(q[:, :, : first * self.block], k, v, keys)
+        y = fused_attention(q[:, :, : first * self.block], k, v, allowed=keys)
         if first == blocks:
             return y
-        return torch.cat([y, self._sparse(q, k, v, mask, group, first)], 2)
+        return torch.cat([y, self._sparse(q, k, v, mask=mask, group=group, first=first)], 2)
 
     def attend_cache(self, q: Tensor, cache: KeyValueCache) -> Tensor:
         """Each of the last tokens reads its block's table; O(blocks read) time."""
         batch, heads, new, _ = q.shape
         length = cache.k.shape[2]
-        if length > self.length:
-            raise ValueError(f"wanted at most length = {self.length} tokens, given {length}")
+        self.check_length(length)
         missing = -length % self.block
         k, v = (pad(x, (0, 0, 0, missing)).unflatten(2, (-1, self.block)) for x in cache[:2])
         real = pad(cache.real, (0, missing)).unflatten(1, (-1, self.block))
@@ -97,10 +130,10 @@ class BigBirdAttention(CachedAttention):
         k, v = (x[:, :, table].flatten(3, 4).flatten(1, 2) for x in (k, v))  # b (h new) keys d
         allowed = (real[:, table] & exists[..., None]).flatten(2)[:, :, None]  # b new 1 keys
         allowed = allowed[:, None].expand(batch, heads, -1, -1, -1).flatten(1, 2)
-        y = fused_attention(q.flatten(1, 2)[:, :, None], k, v, allowed)
+        y = fused_attention(q.flatten(1, 2)[:, :, None], k, v, allowed=allowed)
         return y.unflatten(1, (heads, new))[:, :, :, 0]
 
-    def _sparse(self, q, k, v, mask, group, first: int) -> Tensor:
+    def _sparse(self, q, k, v, *, mask: Tensor | None, group: int | None, first: int) -> Tensor:
         """What the blocks from `first` on read."""
         batch, heads, length, _ = q.shape
         real = q.new_ones((1, length), dtype=torch.bool) if mask is None else mask
@@ -114,7 +147,7 @@ class BigBirdAttention(CachedAttention):
         if group is not None:
             allowed = allowed & self._past(table, group)
         allowed = allowed[:, None].expand(batch, heads, -1, -1, -1).flatten(1, 2)
-        y = fused_attention(q[:, :, first:].flatten(1, 2), k, v, allowed)
+        y = fused_attention(q[:, :, first:].flatten(1, 2), k, v, allowed=allowed)
         return y.unflatten(1, (heads, -1)).flatten(2, 3)[:, :, : length - first * self.block]
 
     def _table(self, blocks: int) -> tuple[Int64[Tensor, "n slots"], Bool[Tensor, "n slots"]]:

@@ -6,21 +6,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from archbook.checks import require_like, require_positive_int, require_tensor
+from archbook.checks import as_size, require_like, require_tensor
 
 RELU_EPS = 1e-3  # keeps every product of ReLU features above zero
 
 
 def gaussian_projection(
-    features: int, dim: int, orthogonal: bool = True, generator: torch.Generator | None = None
+    features: int, dim: int, *, orthogonal: bool = True, generator: torch.Generator | None = None
 ) -> Float[Tensor, "features dim"]:
     """Rows w ~ N(0, I); orthogonal makes them orthogonal in blocks of `dim`, each still Gaussian.
 
     The rows of a block turn a frame that is uniform among all frames, and their lengths are those
     of independent Gaussian vectors: estimates stay unbiased and vary less.
     """
-    require_positive_int("features", features)
-    require_positive_int("dim", dim)
+    features, dim = as_size("features", features), as_size("dim", dim)
     place = {"generator": generator, "device": generator.device if generator else None}
     if not orthogonal:
         return torch.randn(features, dim, **place)

@@ -1,5 +1,6 @@
 """Softmax attention over all keys, by torch's fused kernel."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -7,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from archbook.attention.interface import Attention, no_later, positions
-from archbook.checks import require_like, require_mask, require_positive_int, require_tensor
+from archbook.attention.interface import Kind, SteppedAttention, no_later, positions
+from archbook.checks import as_size, require_like, require_mask, require_tensor
 
 CHUNK = 256  # queries whose causal attention is computed at a time
 
@@ -21,36 +22,41 @@ class KeyValueCache(NamedTuple):
     real: Bool[Tensor, "batch keys"]
 
 
-class CachedAttention(Attention):
+class CachedAttention(SteppedAttention[KeyValueCache]):
     """Attention that decodes from all keys and values so far."""
 
-    def prefill(
-        self, q: Tensor, k: Tensor, v: Tensor, group: int, mask: Tensor | None = None
-    ) -> tuple[Tensor, KeyValueCache]:
-        """The causal `forward`, and the cache with which `step` goes on."""
-        require_positive_int("group", group)
-        k, v = self.checked(q, k, v, mask, group)
+    def prefill(self, q, k, v, *, group: int, mask: Tensor | None = None):
+        group = as_size("group", group)
+        k, v = self.checked(q, k, v, mask=mask, group=group)
         real = k.new_ones((k.shape[0], k.shape[2]), dtype=torch.bool) if mask is None else mask
-        return self.attend(q, k, v, mask, group), KeyValueCache(k, v, real)
+        return self.attend(q, k, v, mask=mask, group=group), KeyValueCache(k, v, real)
 
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, cache: KeyValueCache
-    ) -> tuple[Tensor, KeyValueCache]:
-        """The next position: its tokens read each other and all before."""
-        self.checked(q, k, v, None, None)
+    def step(self, q, k, v, *, state: KeyValueCache):
+        self.checked(q, k, v, mask=None, group=None)
         batch, heads, new, head_dim = k.shape
-        require_tensor("cache.k", cache.k, (batch, heads, "keys", head_dim))
-        require_tensor("cache.v", cache.v, tuple(cache.k.shape))
-        require_like("cache.k", cache.k, "k", k)
-        require_like("cache.v", cache.v, "k", k)
-        require_mask("cache.real", cache.real, (batch, cache.k.shape[2]), k.device)
-        real = torch.cat([cache.real, cache.real.new_ones(batch, new)], 1)
-        cache = KeyValueCache(torch.cat([cache.k, k], 2), torch.cat([cache.v, v], 2), real)
-        return self.attend_cache(q, cache), cache
+        require_tensor("state.k", state.k, (batch, heads, "keys", head_dim))
+        require_tensor("state.v", state.v, tuple(state.k.shape))
+        require_like("state.k", state.k, "k", k)
+        require_like("state.v", state.v, "k", k)
+        require_mask("state.real", state.real, (batch, state.k.shape[2]), k.device)
+        real = torch.cat([state.real, state.real.new_ones(batch, new)], 1)
+        state = KeyValueCache(torch.cat([state.k, k], 2), torch.cat([state.v, v], 2), real)
+        return self.attend_cache(q, state), state
 
     def attend_cache(self, q: Tensor, cache: KeyValueCache) -> Tensor:
-        """The last queries, to which all that is in the cache is past."""
+        """Override this: the last queries, to which all that is in the cache is past."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Full(Kind):
+    """Softmax attention over all keys: exact, and quadratic in their number."""
+
+    def build(self, head_dim, group=1, length=None):
+        return FullAttention()
+
+    def flops(self, length, hidden, heads, *, group, asking):
+        return 4 * length * asking * length * group * hidden
 
 
 class FullAttention(CachedAttention):
@@ -61,14 +67,14 @@ class FullAttention(CachedAttention):
     almost half of the time, and chunk x keys booleans, one set for all heads, keep out the rest.
     """
 
-    def attend(self, q, k, v, mask, group):
+    def attend(self, q, k, v, *, mask, group):
         if group == 1 and mask is None and q.shape == k.shape:
             return scaled_dot_product_attention(q, k, v, is_causal=True)
         if group is not None:
-            return self._causal(q, k, v, mask, group)
-        return fused_attention(q, k, v, None if mask is None else mask[:, None, None])
+            return self._causal(q, k, v, mask=mask, group=group)
+        return fused_attention(q, k, v, allowed=None if mask is None else mask[:, None, None])
 
-    def _causal(self, q, k, v, mask, group: int) -> Tensor:
+    def _causal(self, q, k, v, *, mask: Tensor | None, group: int) -> Tensor:
         """Chunk by chunk of positions."""
         count = positions(q.shape[2], k.shape[2], group)
         per_position = q.shape[2] // count
@@ -78,22 +84,23 @@ class FullAttention(CachedAttention):
             first = number * size
             last = min(first + size, count)
             keys = last * group
-            past = no_later(asking.shape[2], (last - first) * group, group, q.device)
+            past = no_later(asking.shape[2], (last - first) * group, group, device=q.device)
             allowed = pad(past, (first * group, 0), value=True)  # earlier chunks are all past
             if mask is not None:
                 allowed = allowed & mask[:, None, None, :keys]
-            parts.append(fused_attention(asking, k[:, :, :keys], v[:, :, :keys], allowed))
+            parts.append(fused_attention(asking, k[:, :, :keys], v[:, :, :keys], allowed=allowed))
         return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
     def attend_cache(self, q, cache):
         """O(keys head_dim) time."""
-        return fused_attention(q, cache.k, cache.v, cache.real[:, None, None])
+        return fused_attention(q, cache.k, cache.v, allowed=cache.real[:, None, None])
 
 
 def fused_attention(
     q: Float[Tensor, "batch heads queries head_dim"],
     k: Float[Tensor, "batch heads keys head_dim"],
     v: Float[Tensor, "batch heads keys head_dim"],
+    *,
     allowed: Bool[Tensor, "..."] | None = None,
 ) -> Float[Tensor, "batch heads queries head_dim"]:
     """Attention to the allowed keys (broadcast over batch, heads and queries), zero if none is."""

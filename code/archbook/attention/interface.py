@@ -1,17 +1,23 @@
 """What every attention shares: its inputs, their checks, and what it means to be causal."""
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from archbook.checks import (
+    as_size,
     require_false,
     require_finite,
     require_like,
     require_mask,
-    require_positive_int,
     require_tensor,
 )
+
+S = TypeVar("S")
 
 
 class Attention(nn.Module):
@@ -31,27 +37,34 @@ class Attention(nn.Module):
         q: Float[Tensor, "batch heads queries head_dim"],
         k: Float[Tensor, "batch heads keys head_dim"],
         v: Float[Tensor, "batch heads keys head_dim"],
+        *,
         mask: Bool[Tensor, "batch keys"] | None = None,
         group: int | None = None,
     ) -> Float[Tensor, "batch heads queries head_dim"]:
-        k, v = self.checked(q, k, v, mask, group)
-        return self.attend(q, k, v, mask, group)
+        k, v = self.checked(q, k, v, mask=mask, group=group)
+        return self.attend(q, k, v, mask=mask, group=group)
 
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, group: int | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, group: int | None
     ) -> Tensor:
-        """`forward` without checks; padded keys and values are zero."""
+        """Override this: `forward` without checks; padded keys and values are zero."""
         raise NotImplementedError
 
     def check_home(self, q: Tensor) -> None:
-        """Refuse queries of another dtype or device than the layer's own."""
+        """Override this to refuse queries of another dtype or device than the layer's own."""
         if not q.is_floating_point():
             raise TypeError(f"wanted floating q, given {q.dtype}")
 
+    def check_length(self, length: int, group: int = 1) -> None:
+        """Override this to refuse a number of positions, `group` keys each, it was not made for."""
+
     def checked(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, group: int | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, group: int | None
     ) -> tuple[Tensor, Tensor]:
-        """Refuse what does not fit; else the keys and values, with zero for the padded ones."""
+        """Refuse what does not fit; else the keys and values, with zero for the padded ones.
+
+        Override this to refuse more.
+        """
         require_tensor("q", q, ("batch", "heads", "queries", "head_dim"))
         self.check_home(q)
         batch, heads, queries, head_dim = q.shape
@@ -60,19 +73,68 @@ class Attention(nn.Module):
         for name, value in {"q": q, "k": k, "v": v}.items():
             require_like(name, value, "q", q)
             require_finite(name, value)
+        self.check_length(k.shape[2])
         if group is not None:
             positions(queries, k.shape[2], group)
         if mask is None:
             return k, v
-        require_mask("mask", mask, (batch, k.shape[2]), q.device)
-        require_false("wanted a real key in every example; examples without one", ~mask.any(1))
+        check_mask(mask, (batch, k.shape[2]), q.device, what="key")
         padded = ~mask[:, None, :, None]  # huge numbers there would become infinity times zero
         return k.masked_fill(padded, 0), v.masked_fill(padded, 0)
 
 
+class SteppedAttention(Attention, Generic[S]):
+    """Attention that decodes position by position; S is what it remembers."""
+
+    def prefill(
+        self, q: Tensor, k: Tensor, v: Tensor, *, group: int, mask: Tensor | None = None
+    ) -> tuple[Tensor, S]:
+        """Override this: the causal `forward`, and the state with which `step` goes on."""
+        raise NotImplementedError
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, *, state: S) -> tuple[Tensor, S]:
+        """Override this: the next position, whose tokens read each other and all before.
+
+        The state that was given stays as it is.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Kind(ABC):
+    """A kind of attention and its options, checked when it is made; `build` makes layers of it.
+
+    Sizes are counted in positions, which hold `group` keys each (the depths of a token), so that
+    one object serves every depth. Override `build` and `flops` to add a kind.
+    """
+
+    causal: ClassVar[bool] = True  # there is a causal form
+    free_queries: ClassVar[bool] = True  # there may be another number of queries than of keys
+
+    @abstractmethod
+    def build(self, head_dim: int, group: int = 1, length: int | None = None) -> Attention:
+        """The layer for at most `length` positions; ValueError where it needs to know and is None.
+
+        Override this.
+        """
+
+    @abstractmethod
+    def flops(self, length: int, hidden: int, heads: int, *, group: int, asking: int) -> int:
+        """Operations of products, forward, with `asking` queries to a position. Override this."""
+
+
+def check_mask(
+    mask: Tensor | None, shape: tuple[int, ...], device: torch.device, *, what: str = "token"
+) -> None:
+    """Refuse a mask that is not (batch, seq) = `shape`, or an example without a real token."""
+    if mask is not None:
+        require_mask("mask", mask, shape, device)
+        require_false(f"wanted a real {what} in every example; examples without one", ~mask.any(1))
+
+
 def positions(queries: int, keys: int, group: int) -> int:
     """The number of positions that keys and queries share."""
-    require_positive_int("group", group)
+    group = as_size("group", group)
     if keys % group:
         raise ValueError(f"wanted a group that divides the number of keys, {keys}, given {group}")
     if queries % (keys // group):
@@ -83,7 +145,7 @@ def positions(queries: int, keys: int, group: int) -> int:
 
 
 def no_later(
-    queries: int, keys: int, group: int, device: torch.device
+    queries: int, keys: int, group: int, *, device: torch.device
 ) -> Bool[Tensor, "queries keys"]:
     """True where the key's position is not after the query's."""
     per_position = queries // positions(queries, keys, group)

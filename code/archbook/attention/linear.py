@@ -60,7 +60,7 @@ def normalized(y: Tensor) -> Tensor:
 
 
 def causal_read(
-    q: Scaled, k: Scaled, values: Tensor, group: int, chunk: int = CHUNK
+    q: Scaled, k: Scaled, values: Tensor, *, group: int, chunk: int = CHUNK
 ) -> tuple[Tensor, LinearState]:
     """`read` where a query of position i sees positions j <= i, and the sums over all keys.
 
@@ -86,7 +86,7 @@ def causal_read(
     # the largest scale that each query may see: no key of a later position enters
     seen = log_scale.unflatten(-2, (size, group)).amax(-2).cummax(-2).values  # (.., size, 1)
     seen = torch.maximum(start, seen).repeat_interleave(queries // count, -2)
-    past = no_later(phi_q.shape[-2], phi_k.shape[-2], group, phi_q.device)
+    past = no_later(phi_q.shape[-2], phi_k.shape[-2], group, device=phi_q.device)
     weights = (log_scale.mT - seen).masked_fill(~past, -torch.inf).exp()
     inside = (phi_q @ phi_k.mT * weights) @ values
     y = inside + (phi_q * (start - seen).exp()) @ sums

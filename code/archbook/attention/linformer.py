@@ -1,11 +1,30 @@
 """Linformer: attention to a few learned mixtures of all keys."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from archbook.attention.full import fused_attention
-from archbook.attention.interface import Attention
-from archbook.checks import require_input, require_positive_int
+from archbook.attention.interface import Attention, Kind
+from archbook.checks import as_size, require_input
+
+
+@dataclass(frozen=True)
+class Linformer(Kind):
+    """Attention to `rank` mixtures of all keys; made for one length, without a causal form."""
+
+    rank: int = 16
+    causal = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "rank", as_size("rank", self.rank))
+
+    def build(self, head_dim, group=1, length=None):
+        return LinformerAttention(as_size("length", length) * group, self.rank)
+
+    def flops(self, length, hidden, heads, *, group, asking):
+        return 4 * self.rank * length * (group + asking) * hidden
 
 
 class LinformerAttention(Attention):
@@ -16,24 +35,25 @@ class LinformerAttention(Attention):
     O(keys rank head_dim) time.
     """
 
-    def __init__(self, keys: int, rank: int = 8):
+    def __init__(self, keys: int, rank: int = Linformer.rank):
         super().__init__()
-        require_positive_int("keys", keys)
-        require_positive_int("rank", rank)
+        keys, rank = as_size("keys", keys), Linformer(rank).rank
         self.E = nn.Parameter(torch.randn(rank, keys) / keys**0.5)
 
     def check_home(self, q):
         require_input("q", q, tuple(q.shape), self.E)
 
-    def checked(self, q, k, v, mask, group):
+    def check_length(self, length, group=1):
+        wanted = self.E.shape[1] // group
+        if length != wanted:
+            raise ValueError(f"wanted the {wanted} tokens that E mixes, given {length}")
+
+    def checked(self, q, k, v, *, mask, group):
         if group is not None:
             raise ValueError(
                 f"a mixture of all keys cannot be causal: wanted group=None, given {group}"
             )
-        k, v = super().checked(q, k, v, mask, group)
-        if k.shape[2] != self.E.shape[1]:
-            raise ValueError(f"wanted the {self.E.shape[1]} keys of E, given {k.shape[2]}")
-        return k, v
+        return super().checked(q, k, v, mask=mask, group=group)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask, group):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask, group):
         return fused_attention(q, self.E @ k, self.E @ v)

@@ -1,10 +1,12 @@
 """The Performer: attention by random features, linear in the number of tokens."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from archbook.attention.features import gaussian_projection, relu_features, softmax_exponents
-from archbook.attention.interface import Attention
+from archbook.attention.interface import Kind, SteppedAttention
 from archbook.attention.linear import (
     LinearState,
     Scaled,
@@ -14,19 +16,32 @@ from archbook.attention.linear import (
     normalized,
     read,
 )
-from archbook.checks import (
-    require_choice,
-    require_input,
-    require_like,
-    require_positive_int,
-    require_tensor,
-)
+from archbook.checks import as_size, require_choice, require_input, require_like, require_tensor
 from archbook.precision import without_autocast
 
 KERNELS = ("softmax", "relu")
 
 
-class PerformerAttention(Attention):
+@dataclass(frozen=True)
+class Performer(Kind):
+    """Attention by random features of each head; another function than full attention."""
+
+    features: int = 64
+    kernel: str = "softmax"  # or "relu"
+
+    def __post_init__(self):
+        object.__setattr__(self, "features", as_size("features", self.features))
+        require_choice("kernel", self.kernel, KERNELS)
+
+    def build(self, head_dim, group=1, length=None):
+        return PerformerAttention(head_dim, self.features, self.kernel)
+
+    def flops(self, length, hidden, heads, *, group, asking):
+        """Features, then sums over keys and their reading."""
+        return 2 * self.features * length * (asking + group) * (2 * hidden + heads)
+
+
+class PerformerAttention(SteppedAttention[LinearState]):
     """FAVOR+: D^-1 phi(Q) (phi(K)^T V), D = diag(phi(Q) (phi(K)^T 1)), on x = q / d_h^(1/4).
 
     kernel: "softmax" estimates full attention (`softmax_features`), "relu" is a kernel of its own
@@ -46,45 +61,42 @@ class PerformerAttention(Attention):
     def __init__(
         self,
         head_dim: int,
-        features: int,
-        kernel: str = "softmax",
+        features: int = Performer.features,
+        kernel: str = Performer.kernel,
+        *,
         orthogonal: bool = True,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        require_positive_int("head_dim", head_dim)
-        require_choice("kernel", kernel, KERNELS)
-        self.kernel = kernel
-        projection = gaussian_projection(features, head_dim, orthogonal, generator)
+        kind, head_dim = Performer(features, kernel), as_size("head_dim", head_dim)
+        self.kernel = kind.kernel
+        projection = gaussian_projection(
+            kind.features, head_dim, orthogonal=orthogonal, generator=generator
+        )
         self.register_buffer("projection", projection)
 
     def check_home(self, q):
         head_dim = self.projection.shape[1]
         require_input("q", q, (*q.shape[:-1], head_dim), self.projection)
 
-    def attend(self, q, k, v, mask, group):
+    def attend(self, q, k, v, *, mask, group):
         if group is not None:
-            return self._causal(q, k, v, mask, group)[0]
+            return self._causal(q, k, v, mask=mask, group=group)[0]
         with without_autocast(q):
-            queries, keys, values = self._parts(q, k, v, mask)
+            queries, keys, values = self._parts(q, k, v, mask=mask)
             state = absorb(empty_state(keys, values), keys, values)
             return normalized(read(queries, state)).to(v.dtype)
 
-    def prefill(
-        self, q: Tensor, k: Tensor, v: Tensor, group: int, mask: Tensor | None = None
-    ) -> tuple[Tensor, LinearState]:
-        """The causal `forward`, and the sums with which `step` goes on."""
-        require_positive_int("group", group)
-        k, v = self.checked(q, k, v, mask, group)
-        return self._causal(q, k, v, mask, group)
+    def prefill(self, q, k, v, *, group: int, mask: Tensor | None = None):
+        group = as_size("group", group)
+        k, v = self.checked(q, k, v, mask=mask, group=group)
+        return self._causal(q, k, v, mask=mask, group=group)
 
-    def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: LinearState
-    ) -> tuple[Tensor, LinearState]:
-        """The next position: its tokens read each other and all before. Time as for the first."""
-        self.checked(q, k, v, None, None)
+    def step(self, q, k, v, *, state: LinearState):
+        """Time as for the first position."""
+        self.checked(q, k, v, mask=None, group=None)
         with without_autocast(q):
-            queries, keys, values = self._parts(q, k, v, None)
+            queries, keys, values = self._parts(q, k, v, mask=None)
             blank = empty_state(keys, values)
             for name, given, like in zip(state._fields, state, blank, strict=True):
                 require_tensor(f"state.{name}", given, tuple(like.shape))
@@ -92,12 +104,12 @@ class PerformerAttention(Attention):
             state = absorb(state, keys, values)
             return normalized(read(queries, state)).to(v.dtype), state
 
-    def _causal(self, q, k, v, mask, group):
+    def _causal(self, q, k, v, *, mask: Tensor | None, group: int) -> tuple[Tensor, LinearState]:
         with without_autocast(q):
-            y, state = causal_read(*self._parts(q, k, v, mask), group)
+            y, state = causal_read(*self._parts(q, k, v, mask=mask), group=group)
             return normalized(y).to(v.dtype), state
 
-    def _parts(self, q, k, v, mask) -> tuple[Scaled, Scaled, Tensor]:
+    def _parts(self, q, k, v, *, mask: Tensor | None) -> tuple[Scaled, Scaled, Tensor]:
         """Features of queries and keys, and [v, 1], in float32 or better."""
         wide = torch.promote_types(q.dtype, torch.float32)
         q, k, v = (x.to(wide) for x in (q, k, v))

@@ -2,12 +2,11 @@
 
 from archbook.omninet.block import Block
 from archbook.omninet.cost import block_flops, meta_flops, network_flops
-from archbook.omninet.meta import AUTO_TOKENS, MetaLearner, MetaOptions, choose_meta
+from archbook.omninet.meta import AUTO_TOKENS, MetaLearner, choose_meta
 from archbook.omninet.models import (
     Classifier,
     LanguageModel,
     LMState,
-    OmniNetClassifier,
     OmniNetLM,
     PatchEmbedding,
     TokenEmbedding,
@@ -19,7 +18,6 @@ from archbook.omninet.translation import (
     DecoderState,
     EncoderDecoder,
     Memory,
-    OmniNetTranslator,
 )
 from archbook.omninet.variants import Design, controls, equal_flops, equal_weights, grid
 
@@ -35,11 +33,8 @@ __all__ = [
     "LanguageModel",
     "Memory",
     "MetaLearner",
-    "MetaOptions",
     "OmniNet",
-    "OmniNetClassifier",
     "OmniNetLM",
-    "OmniNetTranslator",
     "PatchEmbedding",
     "StackState",
     "TokenEmbedding",

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from archbook.attention import FullAttention, KeyValueCache
-from archbook.checks import require_positive_int
+from archbook.checks import as_size
 
 Between = Callable[[Tensor], Tensor]
 
@@ -14,10 +14,9 @@ Between = Callable[[Tensor], Tensor]
 class Heads(nn.Module):
     """W_q, W_k, W_v and W_o of one attention with d_h = hidden / heads."""
 
-    def __init__(self, hidden: int, heads: int, bias: bool = True):
+    def __init__(self, hidden: int, heads: int, *, bias: bool = True):
         super().__init__()
-        require_positive_int("hidden", hidden)
-        require_positive_int("heads", heads)
+        hidden, heads = as_size("hidden", hidden), as_size("heads", heads)
         if hidden % heads:
             raise ValueError(f"wanted heads that divide hidden = {hidden}, given {heads}")
         self.heads = heads
@@ -61,9 +60,9 @@ class Block(nn.Module):
     joins the skip and inside the feed-forward, not on the attention's weights.
     """
 
-    def __init__(self, hidden: int, heads: int, ffn: int, dropout: float, causal: bool):
+    def __init__(self, hidden: int, heads: int, ffn: int, *, dropout: float, causal: bool):
         super().__init__()
-        require_positive_int("ffn", ffn)
+        ffn = as_size("ffn", ffn)
         self.norm, self.heads = nn.LayerNorm(hidden), Heads(hidden, heads)
         self.attention = FullAttention()
         self.group = 1 if causal else None
@@ -79,7 +78,7 @@ class Block(nn.Module):
         """between: what happens to the stream between the two halves, as in a decoder."""
         y = self.norm(x)
         k, v = self.heads.keys_values(y, mask)
-        y = self.attention.attend(self.heads.queries(y), k, v, mask, self.group)
+        y = self.attention.attend(self.heads.queries(y), k, v, mask=mask, group=self.group)
         return self._join(x, y, between)
 
     def prefill(
@@ -88,7 +87,7 @@ class Block(nn.Module):
         """`forward`, and the cache with which `step` goes on."""
         y = self.norm(x)
         k, v = self.heads.keys_values(y, mask)
-        y, cache = self.attention.prefill(self.heads.queries(y), k, v, 1, mask)
+        y, cache = self.attention.prefill(self.heads.queries(y), k, v, group=1, mask=mask)
         return self._join(x, y, between), cache
 
     def step(
@@ -96,7 +95,8 @@ class Block(nn.Module):
     ) -> tuple[Tensor, KeyValueCache]:
         """The next token, (batch, 1, hidden)."""
         y = self.norm(x)
-        y, cache = self.attention.step(self.heads.queries(y), *self.heads.keys_values(y), cache)
+        k, v = self.heads.keys_values(y)
+        y, cache = self.attention.step(self.heads.queries(y), k, v, state=cache)
         return self._join(x, y, between), cache
 
     def _join(self, x: Tensor, y: Tensor, between: Between | None) -> Tensor:

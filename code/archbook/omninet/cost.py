@@ -4,7 +4,7 @@ Matrix products alone, of one example, forward; norms, softmax and activations a
 a causal map is counted whole. A backward pass costs twice as much again.
 """
 
-from archbook.omninet.meta import MetaOptions, choose_meta
+from archbook.attention import Full, Kind
 
 
 def block_flops(seq: int, hidden: int, ffn: int | None = None) -> int:
@@ -14,55 +14,28 @@ def block_flops(seq: int, hidden: int, ffn: int | None = None) -> int:
 
 
 def meta_flops(
-    meta: str,
-    seq: int,
-    hidden: int,
-    heads: int,
-    depth: int,
-    query: str = "all",
-    options: MetaOptions | None = None,
+    meta: Kind, seq: int, hidden: int, *, heads: int, depth: int, query: str = "all"
 ) -> int:
     """Projections of all NP tokens and the attention itself."""
-    options = options or MetaOptions()
-    keys = seq * depth
-    queries = seq if query == "top" else keys
-    meta = choose_meta(keys) if meta == "auto" else meta
-    if meta == "full":
-        attention = 4 * queries * keys * hidden
-    elif meta == "performer":  # features, then sums over keys and their reading
-        m = options.features
-        attention = 2 * m * (queries + keys) * (2 * hidden + heads)
-    elif meta == "linformer":
-        attention = 4 * options.rank * (keys + queries) * hidden
-    else:
-        attention = 4 * bigbird_pairs(seq, depth, options) * hidden
-    return 4 * (queries + keys) * hidden**2 + attention
-
-
-def bigbird_pairs(seq: int, depth: int, options: MetaOptions) -> int:
-    """Pairs of a query and a key that are multiplied, whether they are used or not."""
-    block = options.block * depth
-    blocks = -(-seq // options.block)
-    whole = min(options.global_blocks, blocks)
-    slots = options.window + options.global_blocks + options.random_blocks
-    first = min(whole * block, seq * depth) * seq * depth
-    return first + (blocks - whole) * block * slots * block
+    asking = 1 if query == "top" else depth
+    attention = meta.flops(seq, hidden, heads, group=depth, asking=asking)
+    return 4 * seq * (asking + depth) * hidden**2 + attention
 
 
 def network_flops(
     layers: int,
     seq: int,
     hidden: int,
+    *,
     heads: int,
     ffn: int | None = None,
     partition: int | None = None,
-    meta: str = "full",
+    meta: Kind = Full(),
     query: str = "all",
-    options: MetaOptions | None = None,
 ) -> int:
     """All blocks, and with a partition all meta-learners."""
     total = layers * block_flops(seq, hidden, ffn)
     if partition is not None:
-        one = meta_flops(meta, seq, hidden, heads, partition, query, options)
+        one = meta_flops(meta, seq, hidden, heads=heads, depth=partition, query=query)
         total += layers // partition * one
     return total

@@ -1,22 +1,21 @@
 """Models around a stack of blocks: the next token of a text, the class of a sequence or image."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from archbook.attention.interface import check_mask
 from archbook.checks import (
+    as_size,
     require_between,
     require_choice,
     require_finite,
     require_input,
-    require_positive_int,
     require_tensor,
 )
 from archbook.omninet.block import initialise
-from archbook.omninet.meta import MetaOptions, check_mask
 from archbook.omninet.network import OmniNet, StackState, Transformer
 
 READOUTS = ("mean", "token")
@@ -27,12 +26,11 @@ class TokenEmbedding(nn.Module):
 
     def __init__(self, vocab_size: int, max_length: int, hidden: int):
         super().__init__()
-        require_positive_int("vocab_size", vocab_size)
-        require_positive_int("max_length", max_length)
-        require_positive_int("hidden", hidden)
-        self.vocab_size, self.max_length, self.hidden = vocab_size, max_length, hidden
-        self.tokens = nn.Embedding(vocab_size, hidden)
-        self.positions = nn.Parameter(torch.empty(max_length, hidden))
+        self.vocab_size = as_size("vocab_size", vocab_size)
+        self.max_length = as_size("max_length", max_length)
+        self.hidden = as_size("hidden", hidden)
+        self.tokens = nn.Embedding(self.vocab_size, self.hidden)
+        self.positions = nn.Parameter(torch.empty(self.max_length, self.hidden))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -54,7 +52,7 @@ class TokenEmbedding(nn.Module):
         last = first + tokens.shape[1]
         if last > self.max_length:
             raise ValueError(f"wanted at most max_length = {self.max_length} tokens, given {last}")
-        require_between("tokens", tokens, low=0, high=self.vocab_size - 1)
+        require_between("tokens", tokens, 0, self.vocab_size - 1)
         return self.tokens(tokens) + self.positions[first:last]
 
 
@@ -65,11 +63,12 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         if len(image) != 3:
             raise ValueError(f"wanted an image (channels, height, width), given {image}")
-        for name, size in zip(("channels", "height", "width"), image, strict=True):
-            require_positive_int(name, size)
-        require_positive_int("patch", patch)
-        require_positive_int("hidden", hidden)
-        channels, height, width = self.image = image
+        channels, height, width = self.image = (
+            as_size("channels", image[0]),
+            as_size("height", image[1]),
+            as_size("width", image[2]),
+        )
+        patch, hidden = as_size("patch", patch), as_size("hidden", hidden)
         if height % patch or width % patch:
             raise ValueError(
                 f"wanted a patch that divides height and width {height} x {width}, given {patch}"
@@ -108,7 +107,9 @@ class LanguageModel(nn.Module):
     The stack may be a `Transformer` or an `OmniNet`.
     """
 
-    def __init__(self, body: Transformer, vocab_size: int, max_length: int, dropout: float = 0.1):
+    def __init__(
+        self, body: Transformer, vocab_size: int, max_length: int, *, dropout: float = 0.1
+    ):
         super().__init__()
         if not body.causal:
             raise ValueError("wanted a causal stack, given causal=False")
@@ -156,19 +157,15 @@ class OmniNetLM(LanguageModel):
         vocab_size: int,
         max_length: int,
         layers: int,
+        *,
         hidden: int,
         heads: int,
-        partition: int,
         dropout: float = 0.1,
-        options: MetaOptions | None = None,
         **stack,
     ):
-        require_positive_int("max_length", max_length)
-        options = replace(options or MetaOptions(), length=max_length)
-        body = OmniNet(
-            layers, hidden, heads, partition, causal=True, dropout=dropout, options=options, **stack
-        )
-        super().__init__(body, vocab_size, max_length, dropout)
+        length = as_size("max_length", max_length)
+        body = OmniNet(layers, hidden, heads, causal=True, dropout=dropout, length=length, **stack)
+        super().__init__(body, vocab_size, max_length, dropout=dropout)
 
 
 class Classifier(nn.Module):
@@ -183,11 +180,12 @@ class Classifier(nn.Module):
         embed: TokenEmbedding | PatchEmbedding,
         body: Transformer,
         classes: int,
+        *,
         readout: str = "mean",
         dropout: float = 0.1,
     ):
         super().__init__()
-        require_positive_int("classes", classes)
+        classes = as_size("classes", classes)
         require_choice("readout", readout, READOUTS)
         if embed.hidden != body.hidden:
             raise ValueError(f"wanted an embedding as wide as {body.hidden}, given {embed.hidden}")
@@ -207,7 +205,7 @@ class Classifier(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """mask: True = real token. Errors as in `TokenEmbedding` and `PatchEmbedding`."""
         x = self.embed(inputs)
-        check_mask(mask, x)
+        check_mask(mask, x.shape[:2], x.device)
         if self.front is not None:
             x = torch.cat([self.front.expand(len(x), 1, -1), x], 1)
             mask = None if mask is None else nn.functional.pad(mask, (1, 0), value=True)
@@ -218,42 +216,3 @@ class Classifier(nn.Module):
             return self.head(y.mean(1))
         real = mask[..., None].to(y.dtype)
         return self.head((y * real).sum(1) / real.sum(1))
-
-
-class OmniNetClassifier(Classifier):
-    """A `Classifier` whose stack is an `OmniNet`; further arguments are the stack's.
-
-    For sequences give vocab_size and max_length, for images their (channels, height, width) and
-    the side of a patch.
-    """
-
-    def __init__(
-        self,
-        classes: int,
-        layers: int,
-        hidden: int,
-        heads: int,
-        partition: int,
-        vocab_size: int | None = None,
-        max_length: int | None = None,
-        image: tuple[int, int, int] | None = None,
-        patch: int | None = None,
-        readout: str = "mean",
-        dropout: float = 0.1,
-        options: MetaOptions | None = None,
-        **stack,
-    ):
-        none = image is None and patch is None, vocab_size is None and max_length is None
-        if none[0] and vocab_size is not None and max_length is not None:
-            embed = TokenEmbedding(vocab_size, max_length, hidden)
-        elif none[1] and image is not None and patch is not None:
-            embed = PatchEmbedding(image, patch, hidden)
-        else:
-            raise ValueError(
-                "wanted vocab_size and max_length, or image and patch, given "
-                f"vocab_size={vocab_size}, max_length={max_length}, image={image}, patch={patch}"
-            )
-        length = embed.max_length + (readout == "token")
-        options = replace(options or MetaOptions(), length=length)
-        body = OmniNet(layers, hidden, heads, partition, dropout=dropout, options=options, **stack)
-        super().__init__(embed, body, classes, readout, dropout)

@@ -1,21 +1,31 @@
 """The stack of blocks: a plain Transformer, and OmniNet, which attends over its layers too."""
 
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from archbook.checks import require_finite, require_input, require_positive_int
+from archbook.attention import KeyValueCache
+from archbook.attention.interface import check_mask
+from archbook.checks import as_size, require_finite, require_input
 from archbook.omninet.block import Block, initialise
-from archbook.omninet.meta import MetaLearner, MetaOptions, check_mask
+from archbook.omninet.meta import Cache, MetaLearner
+
+Part = Block | MetaLearner
 
 
 class StackState(NamedTuple):
     """What decoding remembers: a cache of every block, a state of every meta-learner."""
 
-    blocks: tuple[Any, ...]
-    metas: tuple[Any, ...]
+    blocks: tuple[KeyValueCache, ...]
+    metas: tuple[Cache, ...]
+
+
+# what is done at each part: (part, its input, its state so far) to its output and its new state
+Visit = Callable[[Part, Tensor, Cache | None], tuple[Tensor, Cache | None]]
 
 
 class Transformer(nn.Module):
@@ -29,17 +39,17 @@ class Transformer(nn.Module):
         layers: int,
         hidden: int,
         heads: int,
+        *,
         causal: bool = False,
         ffn: int | None = None,
         dropout: float = 0.1,
     ):
         super().__init__()
-        require_positive_int("layers", layers)
-        require_positive_int("hidden", hidden)
+        layers, hidden = as_size("layers", layers), as_size("hidden", hidden)
         self.hidden, self.causal = hidden, causal
         width = 4 * hidden if ffn is None else ffn
         self.blocks = nn.ModuleList(
-            Block(hidden, heads, width, dropout, causal) for _ in range(layers)
+            Block(hidden, heads, width, dropout=dropout, causal=causal) for _ in range(layers)
         )
         initialise(self)
 
@@ -58,9 +68,7 @@ class Transformer(nn.Module):
 
     def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """`forward` without checks."""
-        for block in self.blocks:
-            x = block(x, mask)
-        return x
+        return self.walk(x, partial(_attend, mask=mask))[0]
 
     def prefill(
         self,
@@ -71,7 +79,7 @@ class Transformer(nn.Module):
         self.check(x, mask)
         if not self.causal:
             raise ValueError("wanted causal=True to decode step by step, given causal=False")
-        return self._walk(x, lambda part, x, _: part.prefill(x, mask), None)
+        return self.walk(x, lambda part, x, _: part.prefill(x, mask))
 
     def step(
         self, x: Float[Tensor, "batch 1 hidden"], state: StackState
@@ -79,21 +87,27 @@ class Transformer(nn.Module):
         """The next token reads all before; the state that was given stays as it is."""
         require_input("x", x, ("batch", 1, self.hidden), self._weight())
         require_finite("x", x)
-        return self._walk(x, lambda part, x, known: part.step(x, known), state)
+        return self.walk(x, _step, state)
 
     def check(self, x: Tensor, mask: Tensor | None) -> None:
+        """Override this to refuse more, or other inputs."""
         require_input("x", x, ("batch", "seq", self.hidden), self._weight())
         require_finite("x", x)
-        check_mask(mask, x)
+        check_mask(mask, x.shape[:2], x.device)
 
     def _weight(self) -> Tensor:
         return cast(Block, self.blocks[0]).norm.weight
 
-    def _walk(self, x: Tensor, call: Any, state: StackState | None) -> tuple[Tensor, StackState]:
-        """call(part, x, its state) through all parts, the new states collected."""
+    def walk(
+        self, x: Tensor, visit: Visit, state: StackState | None = None
+    ) -> tuple[Tensor, StackState]:
+        """visit(part, x, its state) through all parts, the new states collected.
+
+        Override this for a stack of other parts: passes, prefill and steps all go this way.
+        """
         caches = []
-        for number, block in enumerate(self.blocks):
-            x, cache = call(block, x, state.blocks[number] if state else None)
+        for number, block in enumerate(cast(list[Block], self.blocks)):
+            x, cache = visit(block, x, state.blocks[number] if state else None)
             caches.append(cache)
         return x, StackState(tuple(caches), ())
 
@@ -103,9 +117,8 @@ class OmniNet(Transformer):
 
     X_1, ..., X_P are the outputs of a partition's blocks (neither the embedding nor an earlier
     partition's layers enter): x = X_P + pool_l Attn(IndexSort(X_1, ..., X_P)) goes on.
-    meta, pool, query, depth_vectors, options: see `MetaLearner` and `MetaOptions`; meta="auto"
-    decides at construction, by `options.length`, see `choose_meta`. With the meta-learners' W_o
-    zero it is the `Transformer` of the same blocks, to the bit.
+    options: meta, pool, query, depth_vectors and length of `MetaLearner`. With the meta-learners'
+    W_o zero it is the `Transformer` of the same blocks, to the bit.
     Cost beside the blocks, for each partition: full (seq P)^2 hidden time; Performer seq P features
     hidden; Linformer seq P rank hidden; BigBird seq P (blocks read) block P hidden.
     Deviates from the paper: the meta-learner is attention alone, without a feed-forward and a
@@ -117,47 +130,30 @@ class OmniNet(Transformer):
         layers: int,
         hidden: int,
         heads: int,
+        *,
         partition: int,
-        meta: str = "full",
-        pool: str = "max",
         causal: bool = False,
-        query: str = "all",
         ffn: int | None = None,
         dropout: float = 0.1,
-        depth_vectors: bool = False,
-        options: MetaOptions | None = None,
+        **options,
     ):
-        super().__init__(layers, hidden, heads, causal, ffn, dropout)
-        require_positive_int("partition", partition)
+        super().__init__(layers, hidden, heads, causal=causal, ffn=ffn, dropout=dropout)
+        layers, partition = len(self.blocks), as_size("partition", partition)
         if layers % partition:
             raise ValueError(
                 f"wanted a partition that divides layers = {layers}, given {partition}"
             )
         self.partition = partition
         self.metas = nn.ModuleList(
-            MetaLearner(hidden, heads, partition, meta, pool, causal, query, depth_vectors, options)
+            MetaLearner(hidden, heads, partition, causal=causal, **options)
             for _ in range(layers // partition)
         )
         self.drop = nn.Dropout(dropout)
         initialise(self.metas)
 
-    def run(self, x, mask):
-        for part, meta in enumerate(cast(list[MetaLearner], self.metas)):
-            x, depths = self._partition(part, x, mask)
-            x = x + self.drop(meta.attend(depths, mask))
-        return x
-
-    def _partition(self, part: int, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The last output of a partition's blocks, and all of them, (batch, seq, depth, hidden)."""
-        outputs = []
-        for number in range(part * self.partition, (part + 1) * self.partition):
-            x = self.blocks[number](x, mask)
-            outputs.append(x)
-        return x, torch.stack(outputs, 2)
-
     def check(self, x, mask):
         super().check(x, mask)
-        cast(MetaLearner, self.metas[0]).check_length(x.shape[1])
+        cast(MetaLearner, self.metas[0]).attention.check_length(x.shape[1], self.partition)
 
     def layer_outputs(
         self,
@@ -167,22 +163,37 @@ class OmniNet(Transformer):
         """What each meta-learner reads, for pictures."""
         self.check(x, mask)
         found = []
-        for part, meta in enumerate(cast(list[MetaLearner], self.metas)):
-            x, depths = self._partition(part, x, mask)
-            found.append(depths)
-            x = x + self.drop(meta.attend(depths, mask))
+
+        def visit(part: Part, x: Tensor, known: Cache | None) -> tuple[Tensor, None]:
+            if isinstance(part, MetaLearner):
+                found.append(x)
+            return _attend(part, x, known, mask=mask)
+
+        self.walk(x, visit)
         return found
 
-    def _walk(self, x, call, state):
+    def walk(self, x, visit, state=None):
+        metas = cast(list[MetaLearner], self.metas)
         caches, states, outputs = [], [], []
-        for number, block in enumerate(self.blocks):
-            x, cache = call(block, x, state.blocks[number] if state else None)
+        for number, block in enumerate(cast(list[Block], self.blocks)):
+            x, cache = visit(block, x, state.blocks[number] if state else None)
             caches.append(cache)
             outputs.append(x)
             if len(outputs) == self.partition:
                 at = number // self.partition
                 known = state.metas[at] if state else None
-                y, new = call(self.metas[at], torch.stack(outputs, 2), known)
+                y, new = visit(metas[at], torch.stack(outputs, 2), known)
                 states.append(new)
                 x, outputs = x + self.drop(y), []
         return x, StackState(tuple(caches), tuple(states))
+
+
+def _attend(part: Part, x: Tensor, _: Cache | None, *, mask: Tensor | None) -> tuple[Tensor, None]:
+    """The visit that keeps nothing; a meta-learner's input has been checked with the stack's."""
+    return part.attend(x, mask) if isinstance(part, MetaLearner) else part(x, mask), None
+
+
+def _step(part: Part, x: Tensor, known: Cache | None) -> tuple[Tensor, Cache]:
+    if isinstance(part, MetaLearner):
+        return part.step(x, cast(Cache, known))
+    return part.step(x, cast(KeyValueCache, known))

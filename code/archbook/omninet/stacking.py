@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from archbook.checks import require_like, require_positive_int, require_tensor
+from archbook.checks import as_size, require_like, require_tensor
 
 POOLS = ("max", "mean", "last", "learned")
 
@@ -29,7 +29,7 @@ def index_unsort(
     stacked: Float[Tensor, "batch tokens hidden"], depth: int
 ) -> Float[Tensor, "batch seq depth hidden"]:
     """The inverse: entry [:, i, l] is X_l[i]."""
-    require_positive_int("depth", depth)
+    depth = as_size("depth", depth)
     require_tensor("stacked", stacked, ("batch", "tokens", "hidden"))
     if stacked.shape[1] % depth:
         raise ValueError(

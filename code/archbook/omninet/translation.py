@@ -1,19 +1,17 @@
 """Encoder and decoder: the encoder may be an OmniNet, the decoder reads what it found."""
 
-from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from archbook.attention import FullAttention
-from archbook.checks import require_positive_int, require_tensor
+from archbook.attention import FullAttention, KeyValueCache
+from archbook.checks import as_size, require_tensor
 from archbook.omninet.block import Block, Heads, initialise
-from archbook.omninet.meta import MetaOptions
 from archbook.omninet.models import TokenEmbedding
-from archbook.omninet.network import OmniNet, Transformer
+from archbook.omninet.network import Transformer
 
 
 class Memory(NamedTuple):
@@ -30,7 +28,7 @@ class DecoderState(NamedTuple):
     logits: Float[Tensor, "batch vocab"]
     length: int
     memory: Memory
-    blocks: tuple[Any, ...]
+    blocks: tuple[KeyValueCache, ...]
 
 
 class Decoder(nn.Module):
@@ -41,13 +39,20 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, vocab_size: int, max_length: int, layers: int, hidden: int, heads: int, dropout: float
+        self,
+        vocab_size: int,
+        max_length: int,
+        layers: int,
+        *,
+        hidden: int,
+        heads: int,
+        dropout: float = 0.1,
     ):
         super().__init__()
-        require_positive_int("layers", layers)
+        layers = as_size("layers", layers)
         self.embed = TokenEmbedding(vocab_size, max_length, hidden)
         self.blocks = nn.ModuleList(
-            Block(hidden, heads, 4 * hidden, dropout, causal=True) for _ in range(layers)
+            Block(hidden, heads, 4 * hidden, dropout=dropout, causal=True) for _ in range(layers)
         )
         self.cross_norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
         self.cross_heads = nn.ModuleList(Heads(hidden, heads) for _ in range(layers))
@@ -95,8 +100,8 @@ class Decoder(nn.Module):
     def _across(self, number: int, memory: Memory, x: Tensor) -> Tensor:
         """The stream with what it finds in the source."""
         heads = cast(Heads, self.cross_heads[number])
-        q = heads.queries(self.cross_norms[number](x))
-        y = self.attention.attend(q, memory.k[number], memory.v[number], memory.mask, None)
+        q, k, v = heads.queries(self.cross_norms[number](x)), memory.k[number], memory.v[number]
+        y = self.attention.attend(q, k, v, mask=memory.mask, group=None)
         return x + self.drop(heads.merge(y))
 
 
@@ -143,11 +148,12 @@ class EncoderDecoder(nn.Module):
         source: Int64[Tensor, "batch source"],
         start: int,
         stop: int,
+        *,
         length: int,
         mask: Bool[Tensor, "batch source"] | None = None,
     ) -> Int64[Tensor, "batch length"]:
         """The most likely token each time, `length` of them; after a stop only stop tokens."""
-        require_positive_int("length", length)
+        length = as_size("length", length)
         token = torch.full_like(source[:, 0], start)
         state, found = self.prefill(source, token[:, None], mask), []
         ended = torch.zeros_like(token, dtype=torch.bool)
@@ -158,31 +164,3 @@ class EncoderDecoder(nn.Module):
             if number + 1 < length:
                 state = self.step(token, state)
         return torch.stack(found, 1)
-
-
-class OmniNetTranslator(EncoderDecoder):
-    """An `EncoderDecoder` whose encoder is an `OmniNet`; further arguments are the encoder's.
-
-    The decoder is a plain one of as many layers.
-    """
-
-    def __init__(
-        self,
-        source_vocab: int,
-        target_vocab: int,
-        max_length: int,
-        layers: int,
-        hidden: int,
-        heads: int,
-        partition: int,
-        dropout: float = 0.1,
-        options: MetaOptions | None = None,
-        **stack,
-    ):
-        embed = TokenEmbedding(source_vocab, max_length, hidden)
-        options = replace(options or MetaOptions(), length=max_length)
-        encoder = OmniNet(
-            layers, hidden, heads, partition, dropout=dropout, options=options, **stack
-        )
-        decoder = Decoder(target_vocab, max_length, layers, hidden, heads, dropout)
-        super().__init__(embed, encoder, decoder)

@@ -68,7 +68,7 @@ def unstacked(y: Tensor, depth: int) -> Depths:
 
 def attended(attention, x: Depths, group: int | None) -> Depths:
     t = stacked(x)
-    return unstacked(attention(t, t, t, None, group), x.shape[2])
+    return unstacked(attention(t, t, t, group=group), x.shape[2])
 
 
 def full(x: Depths) -> Depths:
@@ -83,7 +83,7 @@ def triangle(x: Depths) -> Depths:
 def layer_major_triangle(x: Depths) -> Depths:
     """The same on layer after layer: the second layer reads all of the first."""
     t = x.transpose(1, 2).flatten(1, 2)[:, None]
-    y = FullAttention()(t, t, t, None, 1)
+    y = FullAttention()(t, t, t, group=1)
     return y[:, 0].unflatten(1, (x.shape[2], -1)).transpose(1, 2)
 
 
@@ -117,7 +117,7 @@ def stabilised(x: Depths) -> Depths:
     u = softmax_exponents(t / DIM**0.25, projection)
     phi_q = (u - u.amax(-1, keepdim=True)).exp() + EPS
     phi_k = (u - u.amax((-2, -1), keepdim=True)).exp() + EPS
-    past = no_later(t.shape[2], t.shape[2], x.shape[2], t.device)
+    past = no_later(t.shape[2], t.shape[2], x.shape[2], device=t.device)
     weights = phi_q @ phi_k.mT * past
     return unstacked(weights / weights.sum(-1, keepdim=True) @ t, x.shape[2])
 

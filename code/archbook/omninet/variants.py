@@ -3,12 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from archbook.attention import BigBird, Full, Kind, Linformer, Performer
+from archbook.checks import require_choice
 from archbook.omninet.cost import block_flops, meta_flops, network_flops
-from archbook.omninet.meta import MetaOptions
 from archbook.omninet.network import OmniNet, Transformer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """A stack of blocks, plain where partition is 0; an experiment's settings begin with it."""
 
@@ -20,29 +21,51 @@ class Design:
     meta: str = "full"  # full, performer, linformer or bigbird
     pool: str = "max"  # over depth: max, mean, last or learned
     query: str = "all"  # who asks: all layers' tokens, or the top one's
-    features: int = 64  # random features of a head (Performer)
-    rank: int = 16  # mixtures of all keys (Linformer)
-    block: int = 8  # positions in a block (BigBird)
+    features: int = Performer.features  # random features of a head (Performer)
+    rank: int = Linformer.rank  # mixtures of all keys (Linformer)
+    block: int = BigBird.block  # positions in a block (BigBird)
     dropout: float = 0.1  # on what joins the stream
 
-    def options(self, length: int) -> MetaOptions:
-        return MetaOptions(length, self.features, rank=self.rank, block=self.block)
+    @property
+    def kind(self) -> Kind:
+        """What the word `meta` means."""
+        kinds = {
+            "full": Full(),
+            "performer": Performer(self.features),
+            "linformer": Linformer(self.rank),
+            "bigbird": BigBird(self.block),
+        }
+        require_choice("meta", self.meta, tuple(kinds))
+        return kinds[self.meta]
 
     def stack(self, length: int, causal: bool = False) -> Transformer:
         """For sequences of at most so many tokens."""
         sizes = (self.layers, self.hidden, self.heads)
+        shared = {"causal": causal, "ffn": self.ffn, "dropout": self.dropout}
         if self.partition == 0:
-            return Transformer(*sizes, causal, self.ffn, self.dropout)
-        kinds = (self.meta, self.pool, causal, self.query)
-        options = self.options(length)
+            return Transformer(*sizes, **shared)
         return OmniNet(
-            *sizes, self.partition, *kinds, ffn=self.ffn, dropout=self.dropout, options=options
+            *sizes,
+            partition=self.partition,
+            meta=self.kind,
+            pool=self.pool,
+            query=self.query,
+            length=length,
+            **shared,
         )
 
     def flops(self, length: int) -> int:
         """Of one sequence, forward: the stack alone."""
-        parts = (self.partition or None, self.meta, self.query, self.options(length))
-        return network_flops(self.layers, length, self.hidden, self.heads, self.ffn, *parts)
+        return network_flops(
+            self.layers,
+            length,
+            self.hidden,
+            heads=self.heads,
+            ffn=self.ffn,
+            partition=self.partition or None,
+            meta=self.kind,
+            query=self.query,
+        )
 
 
 D = TypeVar("D", bound=Design)
@@ -62,15 +85,8 @@ def equal_weights(base: D, partition: int) -> D:
 
 def equal_flops(base: D, omni: D, length: int) -> D:
     """The plain stack whose forward costs what the OmniNet's does, to one unit of width."""
-    meta = meta_flops(
-        omni.meta,
-        length,
-        omni.hidden,
-        omni.heads,
-        omni.partition,
-        omni.query,
-        omni.options(length),
-    )
+    sizes = {"heads": omni.heads, "depth": omni.partition, "query": omni.query}
+    meta = meta_flops(omni.kind, length, omni.hidden, **sizes)
     unit = block_flops(length, base.hidden, 2) - block_flops(length, base.hidden, 1)
     return replace(base, ffn=base.ffn + round(meta / omni.partition / unit), partition=0)
 
