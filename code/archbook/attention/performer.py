@@ -14,6 +14,7 @@ from archbook.attention.linear import (
     normalized,
     read,
 )
+from archbook.autocast import without_autocast
 from archbook.checks import (
     require_choice,
     require_input,
@@ -21,7 +22,6 @@ from archbook.checks import (
     require_positive_int,
     require_tensor,
 )
-from archbook.precision import without_autocast
 
 KERNELS = ("softmax", "relu")
 

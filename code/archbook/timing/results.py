@@ -1,14 +1,52 @@
 """The results of a benchmark: tables of candidates, each measured against a baseline."""
 
+import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from archbook.files import as_json, write_json
-from archbook.running.environment import repository_root
+from archbook.running.environment import environment, repository_root
 from archbook.running.results import results_path
 from archbook.running.schema import check
 
 PASSES = ("forward", "forward+backward")
+
+
+def save_tables(
+    stem: str,
+    title: str,
+    made: Sequence[dict],
+    *,
+    order: Sequence[str],
+    device: str,
+    quick: bool,
+) -> None:
+    """Put the new tables beside the old ones of the same machine and number of threads.
+
+    In results/STEM/bench.json, or bench_cuda.json; quick ones in .runs/STEM/.
+    """
+    here = environment(device)
+    name = "bench" if device == "cpu" else f"bench_{torch.device(device).type}"
+    path = results_path(stem, name)
+    if quick:
+        path = path.parents[2] / ".runs" / stem / f"{name}.json"
+    kept = {new["name"]: new | {"environment": here} for new in made}
+    for old in json.loads(path.read_text())["tables"] if path.exists() else ():
+        if all(old["environment"][key] == here[key] for key in ("device_name", "threads")):
+            kept.setdefault(old["name"], old)
+    bench = {
+        "benchmark": stem,
+        "title": title,
+        "environment": here,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "not set"),
+        "tables": [kept[name] for name in order if name in kept],
+    }
+    write_json(path, bench) if quick else write_bench(stem, name, bench)
 
 
 def write_bench(stem: str, name: str, obj: dict) -> Path:

@@ -1,0 +1,93 @@
+"""What a benchmark's file must hold."""
+
+import copy
+import json
+
+import pytest
+
+from archbook.running import environment
+from archbook.timing import check_bench
+from archbook.timing.results import write_bench
+
+
+@pytest.fixture
+def bench():
+    ratio = {"median": 1.0, "q1": 1.0, "q3": 1.0}
+    row = {
+        "size": {"order": 468, "T": 784},
+        "pass": "forward",
+        "candidates": {
+            "ours": {"ms": 1.5, "ratio": ratio, "peak_mib": 3.0},
+            "peer": {"ms": 3.0, "ratio": {"median": 2.0, "q1": 1.9, "q3": 2.1}, "peak_mib": None},
+        },
+    }
+    table = {"name": "last", "title": "Last state", "baseline": "ours", "rows": [row]}
+    return {
+        "benchmark": "lmu",
+        "title": "LMU",
+        "environment": environment(),
+        "tables": [table],
+    }
+
+
+def test_a_complete_benchmark_has_no_fault_and_is_written(bench, monkeypatch, tmp_path):
+    for room in ("running", "timing"):
+        monkeypatch.setattr(f"archbook.{room}.results.repository_root", lambda: tmp_path)
+    assert check_bench(bench) == []
+    path = write_bench("lmu", "bench_peers", bench)
+    assert path == tmp_path / "results" / "lmu" / "bench_peers.json"
+    assert json.loads(path.read_text()) == bench
+
+
+def _row(bench):
+    return bench["tables"][0]["rows"][0]
+
+
+def _ours(bench):
+    return _row(bench)["candidates"]["ours"]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda b: b.pop("title"), "no 'title'"),
+        (lambda b: b.update(tables=[]), "no 'tables'"),
+        (lambda b: b.pop("environment"), "no 'environment'"),
+        (
+            lambda b: b["environment"].pop("threads"),
+            "environment: 'threads' is a required property",
+        ),
+        (lambda b: b["tables"][0].pop("baseline"), "table last: no ['baseline']"),
+        (lambda b: _row(b).pop("size"), "row 0: no ['size']"),
+        (lambda b: _row(b).update({"pass": "backward"}), "wanted a pass out of"),
+        (lambda b: _row(b)["size"].update(T=0), "not so ['T']"),
+        (lambda b: _row(b)["candidates"].pop("ours"), "the baseline 'ours' is not among"),
+        (lambda b: _ours(b).update(ms=0), "ours: wanted ms > 0"),
+        (lambda b: _ours(b).pop("ratio"), "ours: wanted ratio with"),
+        (lambda b: _ours(b)["ratio"].update(q1=1.1), "ours: wanted ratio with"),
+        (lambda b: _ours(b).pop("peak_mib"), "ours: wanted peak_mib"),
+        (lambda b: _ours(b).update(peak_mib=-1), "ours: wanted peak_mib"),
+        (lambda b: _ours(b).update(ms=float("inf")), "wanted a finite number"),
+    ],
+)
+def test_each_fault_of_a_benchmark_is_told(bench, change, fault):
+    bench = copy.deepcopy(bench)
+    change(bench)
+    assert fault in "; ".join(check_bench(bench))
+    with pytest.raises(ValueError, match="wanted a complete benchmark"):
+        write_bench("lmu", "bench", bench)
+
+
+def test_a_benchmark_that_is_no_dict_is_a_fault():
+    assert check_bench(None) == ["wanted a dict, given NoneType"]
+
+
+def test_a_benchmark_under_another_name_is_refused(bench):
+    with pytest.raises(ValueError, match=r"wanted the name bench or bench_\*, given 'speed'"):
+        write_bench("lmu", "speed", bench)
+
+
+def test_a_wheel_takes_no_benchmark(bench, monkeypatch):
+    monkeypatch.setattr("archbook.timing.results.repository_root", lambda: None)
+    with pytest.raises(FileNotFoundError, match="wanted a checkout"):
+        write_bench("lmu", "bench", bench)
