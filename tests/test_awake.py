@@ -17,7 +17,9 @@ def test_the_variables_are_set_and_torch_is_not_loaded():
         "print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')), 'torch' in sys.modules)"
     )
     given = os.environ | {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-    done = subprocess.run([sys.executable, "-c", probe], env=given, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", probe], env=given, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["active", "None", "False"]
 
 

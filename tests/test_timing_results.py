@@ -50,23 +50,25 @@ def _ours(bench):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda b: b.pop("title"), "no 'title'"),
-        (lambda b: b.update(tables=[]), "no 'tables'"),
-        (lambda b: b.pop("environment"), "no 'environment'"),
+        (lambda b: b.pop("title"), "bench: 'title' is a required property"),
+        (lambda b: b.update(tables=[]), "bench.tables: [] should be non-empty"),
+        (lambda b: b.pop("environment"), "bench: 'environment' is a required"),
+        (lambda b: b["environment"].pop("threads"), "bench.environment: 'threads' is a required"),
+        (lambda b: b["tables"][0].pop("baseline"), "bench.tables[0]: 'baseline' is a required"),
+        (lambda b: _row(b).pop("size"), "bench.tables[0].rows[0]: 'size' is a required"),
+        (lambda b: _row(b).update({"pass": "backward"}), "rows[0].pass: 'backward' is not one of"),
+        (lambda b: _row(b)["size"].update(T=0), "rows[0].size.T: 0 is less than or equal"),
         (
-            lambda b: b["environment"].pop("threads"),
-            "environment: 'threads' is a required property",
+            lambda b: _row(b)["candidates"].pop("ours"),
+            "bench.tables[0].rows[0]: the baseline 'ours' is not among ['peer']",
         ),
-        (lambda b: b["tables"][0].pop("baseline"), "table last: no ['baseline']"),
-        (lambda b: _row(b).pop("size"), "row 0: no ['size']"),
-        (lambda b: _row(b).update({"pass": "backward"}), "wanted a pass out of"),
-        (lambda b: _row(b)["size"].update(T=0), "not so ['T']"),
-        (lambda b: _row(b)["candidates"].pop("ours"), "the baseline 'ours' is not among"),
-        (lambda b: _ours(b).update(ms=0), "ours: wanted ms > 0"),
-        (lambda b: _ours(b).pop("ratio"), "ours: wanted ratio with"),
-        (lambda b: _ours(b)["ratio"].update(q1=1.1), "ours: wanted ratio with"),
-        (lambda b: _ours(b).pop("peak_mib"), "ours: wanted peak_mib"),
-        (lambda b: _ours(b).update(peak_mib=-1), "ours: wanted peak_mib"),
+        (lambda b: _ours(b).update(ms=0), "candidates.ours.ms: 0 is less than or equal"),
+        (lambda b: _ours(b).pop("ratio"), "candidates.ours: 'ratio' is a required"),
+        (lambda b: _ours(b)["ratio"].pop("q3"), "candidates.ours.ratio: 'q3' is a required"),
+        (lambda b: _ours(b)["ratio"].update(q1=1.1), "ours.ratio: wanted q1 <= median <= q3"),
+        (lambda b: _ours(b)["ratio"].update(q3=0.9), "ours.ratio: wanted q1 <= median <= q3"),
+        (lambda b: _ours(b).pop("peak_mib"), "candidates.ours: 'peak_mib' is a required"),
+        (lambda b: _ours(b).update(peak_mib=-1), "ours.peak_mib: -1 is less than the minimum"),
         (lambda b: _ours(b).update(ms=float("inf")), "wanted a finite number"),
     ],
 )
@@ -79,7 +81,7 @@ def test_each_fault_of_a_benchmark_is_told(bench, change, fault):
 
 
 def test_a_benchmark_that_is_no_dict_is_a_fault():
-    assert check_bench(None) == ["wanted a dict, given NoneType"]
+    assert check_bench(None, "bench.json") == ["bench.json: None is not of type 'object'"]
 
 
 def test_a_benchmark_under_another_name_is_refused(bench):
