@@ -2,7 +2,8 @@
 
 Threads that sleep between operations wake slowly. On a quiet machine that makes whatever runs many
 small operations up to seven times slower than it is, and flatters the others. OpenMP reads the
-variables when torch is loaded, so no function could set them in time; nothing here loads torch.
+variables when torch is loaded, so they are set here at import, and nothing here loads torch; that
+is also why this is no part of `archbook.timing`.
 """
 
 import os
