@@ -16,30 +16,32 @@ layer computes something else, and only its cost is compared. Arithmetic is floa
 checks of values (NaN) are off, as in the training loops.
 """
 
-import os
+import archbook.awake  # noqa: F401  before torch
 
-# Before torch. Threads that sleep between operations wake slowly, which slows down most whoever
-# runs many small operations.
-os.environ["OMP_WAIT_POLICY"] = "active"
-os.environ.pop("GOMP_SPINCOUNT", None)
+# isort: split
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from archbook import running
 from archbook.checks import value_checks
 from archbook.egnn import EGCL, EGNN, complete_edges, nearest_edges
-
-Size = dict[str, int]  # graphs, nodes of each, layers; k, where the graph is not complete
-Work = Callable[[], tuple[Tensor, ...]]
+from archbook.timing import (
+    STEP,
+    Candidates,
+    Plan,
+    Size,  # graphs, nodes of each, layers; k, where the graph is not complete
+    Table,
+    Work,
+    assert_same_results,
+    bench_main,
+    exponents,
+    larger_half,
+    precision_tables,
+    run_once,
+)
 
 WIDTH, LAYERS = 64, 4
 DENSE, EDGES, SEARCHED = "dense", "edge list", "edge list, neighbours searched"
@@ -60,74 +62,58 @@ NEEDS = {
 PEER_BYTES = 80  # of egnn-pytorch, a pair of nodes and a layer, in a training step: measured
 MOST_MEMORY = 4 * 2**30  # a candidate that needs more is not run: its step takes long, too
 TOLERANCE = 1e-4  # of float32 outputs and gradients, relative to the largest entry
-STEP = {"dense": 1e-3, "sparse": 1e-9}  # the scale of what moves positions: see `redraw`
+MOVES = {"dense": 1e-3, "sparse": 1e-9}  # the scale of what moves positions: see `redraw`
 
 
-@dataclass(frozen=True)
-class Table:
-    """What one table compares; its first candidate is the baseline."""
-
-    title: str
-    names: tuple[str, ...]
-    wide: bool = False  # at the widths of egnn-pytorch
-    layers: int = LAYERS
-    peaks: bool = False  # also peak memory, of forward+backward
-    forward: bool = True  # also forward alone
-
-
+WIDE = {"wide": True}  # at the widths of egnn-pytorch
+DEEP = {"layers": LAYERS}
 SMALL_GRAPHS, LARGE_GRAPH = "Many small complete graphs", "One graph of k neighbours a node"
 PARTS = {
     "dense": {
         "dense": Table(
             f"{SMALL_GRAPHS}, the paper's widths",
             (DENSE, EDGES, OFFICIAL, PYG, PEER, PEER_AS_IS),
+            size=DEEP,
+            peaks=False,
         ),
         "dense_wide": Table(
             f"{SMALL_GRAPHS}, everyone at the wider layers of egnn-pytorch",
             (DENSE, EDGES, PEER),
-            wide=True,
+            case=WIDE,
+            size=DEEP,
+            peaks=False,
         ),
         "order1": Table(
             f"{SMALL_GRAPHS}: one layer beside one tensor-field layer of orders 0 and 1",
             (DENSE, EDGES, *TENSOR_FIELDS),
-            layers=1,
-            peaks=True,
+            size={"layers": 1},
         ),
     },
     "sparse": {
         "sparse": Table(
             f"{LARGE_GRAPH}, the paper's widths",
             (EDGES, SEARCHED, OFFICIAL, PYG, PEER, PEER_AS_IS),
-            peaks=True,
+            size=DEEP,
         ),
         "sparse_wide": Table(
             f"{LARGE_GRAPH}, everyone at the wider layers of egnn-pytorch",
             (EDGES, PEER_SPARSE, PEER),
-            wide=True,
-            peaks=True,
+            case=WIDE,
+            size=DEEP,
         ),
     },
     "size": {
         "size": Table(
             "A training step against the number of nodes, k neighbours each, the paper's widths",
             (EDGES, SEARCHED, PEER),
-            peaks=True,
-            forward=False,
+            size=DEEP,
+            passes=(STEP,),
         ),
     },
 }
 TABLES = [*(name for tables in PARTS.values() for name in tables), "precision"]
 # exponents of time and memory in the number of nodes, where that is large
 PREDICTED = {EDGES: (1, 1), SEARCHED: (2, 1), PEER: (2, 2)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """At which sizes each part is measured, and for about how many seconds a row (forward: 1/4)."""
-
-    sizes: dict[str, tuple[Size, ...]]
-    seconds: dict[str, float]
-    peaks: bool = True
 
 
 FULL_PLAN = Plan(
@@ -145,18 +131,8 @@ QUICK_PLAN = Plan(
         "size": ({"nodes": 32, "k": 4}, {"nodes": 64, "k": 4}),
     },
     seconds=dict.fromkeys(PARTS, 0.1),
-    peaks=False,
+    thorough=False,
 )
-
-
-@cache
-def installed() -> dict[str, str]:
-    """The peers that are here, and their versions."""
-    found = {}
-    for library in sorted({library for needed in NEEDS.values() for library in needed}):
-        with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
 
 
 def perceptrons() -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -374,7 +350,13 @@ def graphs(size: Size, device: str, with_self: bool) -> tuple[Tensor, Tensor, Te
 
 
 def prepare(
-    name: str, size: Size, wide: bool, device: str, backward: bool = True, as_peer: bool = False
+    name: str,
+    size: Size,
+    device: str,
+    *,
+    wide: bool = False,
+    backward: bool = True,
+    as_peer: bool = False,
 ) -> Work:
     """A candidate's work: h and x, and with backward the gradients of all weights by our names.
 
@@ -386,7 +368,7 @@ def prepare(
     weights = {our_name(n): weight for n, weight in model.named_parameters()}
     weights = dict(sorted(weights.items()))
     if name not in TENSOR_FIELDS:
-        redraw(weights, STEP["sparse" if "k" in size else "dense"])
+        redraw(weights, MOVES["sparse" if "k" in size else "dense"])
     h, x, edges = graphs(size, device, as_peer)
     if name in DENSE_FORMS:
         h, x = (value.unflatten(0, (size.get("graphs", 1), -1)) for value in (h, x))
@@ -404,17 +386,8 @@ def prepare(
     return work
 
 
-def step_alone(name: str, size: Size, wide: bool, device: str) -> Work:
-    """What the process that measures peak memory runs; a small step loads the libraries before."""
-    prepare(name, size | {"nodes": 16}, wide, device)()
-    return prepare(name, size, wide, device)
-
-
 def why_absent(name: str, size: Size) -> str | None:
-    """Why a candidate cannot run here, or None."""
-    for library in NEEDS.get(name, ()):
-        if library not in installed():
-            return f"{library} is not installed"
+    """Why a candidate cannot run at this size, or None."""
     if name in (PEER, PEER_AS_IS):
         needed = PEER_BYTES * size["layers"] * size.get("graphs", 1) * size["nodes"] ** 2
         if needed > MOST_MEMORY:
@@ -422,79 +395,52 @@ def why_absent(name: str, size: Size) -> str | None:
     return None
 
 
-def row(table: Table, size: Size, backward: bool, plan: Plan, part: str, device: str) -> dict:
-    """One row: candidates shown equal, timed, their peak memory measured."""
-    size = size | {"layers": table.layers}
-    absent = {name: reason for name in table.names if (reason := why_absent(name, size))}
-    names = [name for name in table.names if name not in absent]
-    works = {name: prepare(name, size, table.wide, device, backward) for name in names}
-    results = {name: work() for name, work in works.items()}
+def check(works: dict[str, Work], table: Table, size: Size, *, backward: bool, device: str) -> None:
+    """Who computes the same is shown equal; egnn-pytorch to our edge list on its own edges."""
     apart = (PEER, PEER_AS_IS, *TENSOR_FIELDS)
-    same = {name: found for name, found in results.items() if name not in apart}
-    running.assert_same_results(same, TOLERANCE)
-    if PEER in results:
-        ours = prepare(EDGES, size, table.wide, device, backward, as_peer=True)()
-        running.assert_same_results({EDGES: ours, PEER: results[PEER]}, TOLERANCE)
-        del ours
-    del results, same  # the rounds and the processes below need the memory
-    seconds = plan.seconds[part] / (1 if backward else 4)
-    candidates = running.timed(works, table.names[0], seconds, device)
-    del works
-    if plan.peaks and table.peaks and backward:
-        target = f"{Path(__file__).resolve()}:step_alone"
-        for name, one in candidates.items():
-            peak = running.peak_memory(target, name, size, table.wide, device, device=device)
-            one["peak_mib"] = peak / 2**20
-    made = running.bench_row(size, backward, candidates, absent=absent)
-    for name, reason in absent.items():
-        print(f"  {name:32}absent: {reason}", flush=True)
-    return made
-
-
-def measure(part: str, plan: Plan, device: str) -> list[dict]:
-    """All tables of one part."""
-
-    def one(table: Table, size: Size, backward: bool) -> dict:
-        return row(table, size, backward, plan, part, device)
-
-    growths = growth if part == "size" else None
-    return running.bench_tables(PARTS[part], plan.sizes[part], one, installed(), growths)
+    run_once(works, [[name for name in works if name not in apart]], TOLERANCE)
+    if PEER in works:
+        ours = prepare(EDGES, size, device, **table.case, backward=backward, as_peer=True)
+        assert_same_results({EDGES: ours(), PEER: works[PEER]()}, TOLERANCE)
 
 
 def part_precision(plan: Plan, device: str) -> list[dict]:
-    def rows() -> list[dict]:
-        made = []
-        for size in (plan.sizes["dense"][0], plan.sizes["sparse"][-1]):
-            size = size | {"layers": LAYERS}
-            work = prepare(EDGES, size, False, device, backward=False)
-            made.append(running.precision_row(work, size, plan.seconds["dense"], device))
-        return made
+    sizes = (plan.sizes["dense"][0] | DEEP, plan.sizes["sparse"][-1] | DEEP)
+    passes = ((size, prepare(EDGES, size, device, backward=False)) for size in sizes)
+    title = "The edge list, forward: in fewer bits"
+    return precision_tables(title, passes, plan.seconds["dense"], device=device)
 
-    return running.precision_tables("The edge list, forward: in fewer bits", rows, device)
+
+def more(table: str, rows: list[dict]) -> dict:
+    names = PARTS["size"]["size"].names
+    return {"exponents": {name: growth(name, rows) for name in names}} if table == "size" else {}
 
 
 def growth(name: str, rows: list[dict]) -> dict | None:
     """Exponents of time and memory in the number of nodes, fitted, beside the predicted ones."""
-    rows = [r for r in rows if name in r["candidates"]]
-    rows = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
-    if len(rows) < 2:
+    sizes, found = larger_half(name, rows)
+    if not sizes:
         return None
-    nodes, found = [r["size"]["nodes"] for r in rows], [r["candidates"][name] for r in rows]
+    nodes = [size["nodes"] for size in sizes]
     time, memory = PREDICTED[name]
-    return {
-        "from_nodes": nodes[0],
-        "time": running.exponent(nodes, [one["ms"] for one in found]),
-        "time_predicted": time,
-        "memory": running.memory_exponent(nodes, [one["peak_mib"] for one in found]),
-        "memory_predicted": memory,
-    }
+    predicted = {"time_predicted": time, "memory_predicted": memory}
+    return {"from_nodes": nodes[0]} | exponents(nodes, found) | predicted
+
+
+CANDIDATES = Candidates(
+    prepare=prepare,
+    check=check,
+    small={"nodes": 16},
+    needs=NEEDS,
+    why_absent=why_absent,
+    more=more,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
-    print("peers here:", installed() or "none (see `make parity`)")
-    parts = {part: partial(measure, part) for part in PARTS} | {"precision": part_precision}
-    title, plans = "E(n)-equivariant graph neural network", (FULL_PLAN, QUICK_PLAN)
-    running.bench_main("egnn", title, plans, parts, TABLES, argv)
+    parts = CANDIDATES.parts(PARTS) | {"precision": part_precision}
+    title = "E(n)-equivariant graph neural network"
+    bench_main("egnn", title, (FULL_PLAN, QUICK_PLAN), parts=parts, tables=TABLES, argv=argv)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,9 @@ to give the same logits before they are timed; other folds compute something els
 float32 without TF32 on a CPU; checks of values (NaN) are off.
 """
 
-import os
+import archbook.awake  # noqa: F401  before torch
 
-# Before torch. Threads that sleep between operations wake slowly, which slows down most whoever
-# runs many small operations.
-os.environ["OMP_WAIT_POLICY"] = "active"
-os.environ.pop("GOMP_SPINCOUNT", None)
+# isort: split
 
 import ctypes
 import platform
@@ -36,7 +33,6 @@ import runpy
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -45,7 +41,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archbook import running
 from archbook.checks import value_checks
 from archbook.folded_cnn import (
     GAME_CNNS,
@@ -59,13 +54,27 @@ from archbook.folded_cnn import (
     fold_images,
 )
 from archbook.folded_cnn.networks import sizes_of
+from archbook.timing import (
+    FORWARD,
+    Plan,
+    Size,
+    Work,
+    bench_main,
+    bench_row,
+    bench_table,
+    captured,
+    exponents,
+    peak_bytes,
+    precision_tables,
+    run_once,
+    timed,
+)
 
 # Every net of a table is compiled on its own, most of them for one image and for many. Past its
 # limit torch would go on without compiling.
 torch._dynamo.config.recompile_limit = 64
 torch._dynamo.config.fail_on_recompile_limit_hit = True
 
-Work = Callable[[], tuple[Tensor, ...]]
 Servers = dict[str, tuple[FoldedClassifier, str, str]]  # by name, each with its layout and mode
 
 ROOT = Path(__file__).parents[1]
@@ -89,40 +98,30 @@ NETS: dict[str, tuple[Callable[[int], FoldedNet], int]] = {
 }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is measured, and for about how many seconds a row."""
-
-    copies: tuple[int, ...]  # KiB
-    matrices: tuple[int, ...]  # rows and columns
-    batches: tuple[int, ...]  # images
-    card_batches: tuple[int, ...]  # on a card, where every net is compiled anew for a few images
-    nets: tuple[str, ...]
-    net_folds: tuple[int, ...]
-    pareto: int  # images
-    seconds: dict[str, float]  # by part
-    thorough: bool = True  # also compiled, and peak memory
-
-
+PARTS_TIMED = ("ceilings", "batch", "fold", "kept", "nets", "pareto")
 FULL = Plan(
-    copies=(64, 512, 4_096, 32_768, 262_144),
-    matrices=(256, 1024, 2048),
-    batches=(1, 4, 16, 64, 256, 1024, 4096),
-    card_batches=(64, 256, 1024, 4096),
-    nets=tuple(NETS),
-    net_folds=(1, 2, 4),
-    pareto=240,
-    seconds={"ceilings": 2, "batch": 8, "fold": 4, "kept": 4, "nets": 8, "pareto": 12},
+    sizes={
+        "copy": (64, 512, 4_096, 32_768, 262_144),  # KiB
+        "product": (256, 1024, 2048),  # rows and columns
+        "batch": (1, 4, 16, 64, 256, 1024, 4096),  # images
+        "batch on a card": (64, 256, 1024, 4096),  # where every net is compiled for a few anew
+        "nets": tuple(NETS),
+        "folds": (1, 2, 4),  # of those nets
+        "pareto": (240,),  # images
+    },
+    seconds=dict(zip(PARTS_TIMED, (2, 8, 4, 4, 8, 12), strict=True)),
 )
 QUICK = Plan(
-    copies=(64,),
-    matrices=(64,),
-    batches=(1, 4),
-    card_batches=(1, 4),
-    nets=("coral",),
-    net_folds=(1, 4),
-    pareto=4,
-    seconds=dict.fromkeys(("ceilings", "batch", "fold", "kept", "nets", "pareto"), 0.05),
+    sizes={
+        "copy": (64,),
+        "product": (64,),
+        "batch": (1, 4),
+        "batch on a card": (1, 4),
+        "nets": ("coral",),
+        "folds": (1, 4),
+        "pareto": (4,),
+    },
+    seconds=dict.fromkeys(PARTS_TIMED, 0.05),
     thorough=False,
 )
 
@@ -180,7 +179,7 @@ def answer(server: FoldedClassifier, x: Tensor, mode: str) -> Work:
         with value_checks(False), torch.no_grad():
             return (server(x),)
 
-    return running.captured(work) if mode in (GRAPH, COMPILED_GRAPH) else work
+    return captured(work) if mode in (GRAPH, COMPILED_GRAPH) else work
 
 
 def serve(
@@ -204,60 +203,58 @@ def answers_of(servers: Servers, batch: int, dtype: torch.dtype, device: str) ->
 
 
 def row(
-    works: dict[str, Work], base: str, size: dict, seconds: float, device: str, alike: Iterable
+    works: dict[str, Work],
+    base: str,
+    size: Size,
+    *,
+    seconds: float,
+    device: str,
+    alike: Iterable[list[str]] = (),
 ) -> dict:
     """One row: candidates that are alike shown equal, then all timed; `images_per_s` added."""
-    found = {name: work() for name, work in works.items()}  # compiles, too
-    for names in alike:
-        tolerance = 1e-3 if device == "cpu" else 5e-2
-        running.assert_same_results({name: found[name] for name in names}, tolerance)
-    candidates = running.timed(works, base, seconds, device)
+    run_once(works, alike, 1e-3 if device == "cpu" else 5e-2)  # compiles, too
+    candidates = timed(works, base, seconds, device=device)
     for one in candidates.values():
         one["images_per_s"] = 1e3 * size["images"] / one["ms"]
-    return running.bench_row(size, False, candidates)
-
-
-def table(name: str, title: str, baseline: str, rows: list[dict], **more: Any) -> dict:
-    return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}
+    return bench_row(size, FORWARD, candidates)
 
 
 def part_ceilings(plan: Plan, device: str) -> list[dict]:
     """What the machine can do at most: bytes a second by copying, FLOP a second by products."""
     copies, products = [], []
-    dtype = precisions(device)[0]
+    dtype, seconds = precisions(device)[0], plan.seconds["ceilings"]
     for number in thread_counts(device):
         with threads(number):
-            for kib in plan.copies:
-                source = torch.ones(kib * 1024 // dtype.itemsize, dtype=dtype, device=device)
-                goal = torch.empty_like(source)
+            for kib in plan.sizes["copy"]:
                 repeats = max(1, 16_384 // kib)  # a small copy is over before the clock sees it
-
-                def copy(source=source, goal=goal, repeats=repeats):
-                    for _ in range(repeats):
-                        goal.copy_(source)
-                    return (goal,)
-
-                found = running.timed({"copy": copy}, "copy", plan.seconds["ceilings"], device)
+                work = copies_of(kib, repeats, dtype, device=device)
+                found = timed({"copy": work}, "copy", seconds, device=device)
                 moved = 2 * kib * 1024 * repeats
                 found["copy"]["gb_per_s"] = moved / found["copy"]["ms"] / 1e6
-                size = {"threads": number, "kib": kib}
-                copies.append(running.bench_row(size, False, found))
-            for n in (*plan.matrices, *([CARD_MATRIX] if device != "cpu" else [])):
+                copies.append(bench_row({"threads": number, "kib": kib}, FORWARD, found))
+            for n in (*plan.sizes["product"], *([CARD_MATRIX] if device != "cpu" else [])):
                 a = torch.rand(n, n).to(device, dtype)
-
-                def multiply(a=a):
-                    return (a @ a,)
-
-                found = running.timed(
-                    {"product": multiply}, "product", plan.seconds["ceilings"], device
-                )
+                work = {"product": lambda a=a: (a @ a,)}
+                found = timed(work, "product", seconds, device=device)
                 found["product"]["gflop_per_s"] = 2 * n**3 / found["product"]["ms"] / 1e6
-                size = {"threads": number, "n": n}
-                products.append(running.bench_row(size, False, found))
+                products.append(bench_row({"threads": number, "n": n}, FORWARD, found))
+    title = "A copy, read and written bytes counted"
     return [
-        table("copy", "A copy, read and written bytes counted", "copy", copies),
-        table("product", "A product of two square matrices", "product", products),
+        bench_table("copy", title, copies, baseline="copy"),
+        bench_table("product", "A product of two square matrices", products, baseline="product"),
     ]
+
+
+def copies_of(kib: int, repeats: int, dtype: torch.dtype, *, device: str) -> Work:
+    source = torch.ones(kib * 1024 // dtype.itemsize, dtype=dtype, device=device)
+    goal = torch.empty_like(source)
+
+    def work() -> tuple[Tensor, ...]:
+        for _ in range(repeats):
+            goal.copy_(source)
+        return (goal,)
+
+    return work
 
 
 def part_batch(plan: Plan, device: str) -> list[dict]:
@@ -277,19 +274,19 @@ def part_batch(plan: Plan, device: str) -> list[dict]:
                 alike = [
                     [label(*one) for one in configurations if one[0] == fold] for fold in FOLDS
                 ]
-                for batch in plan.batches if device == "cpu" else plan.card_batches:
+                for batch in plan.sizes["batch" if device == "cpu" else "batch on a card"]:
                     works = answers_of(servers, batch, dtype, device)
                     size = {"threads": number, "images": batch}
                     seconds = plan.seconds["batch"]
-                    rows.append(row(works, base, size, seconds, device, alike))
+                    rows.append(row(works, base, size, seconds=seconds, device=device, alike=alike))
                     if plan.thorough and number == thread_counts(device)[-1] and batch >= FROM:
                         for fold in FOLDS:
                             one = rows[-1]["candidates"][label(fold, *MEASURED)]
-                            one["peak_mib"] = peak(fold, batch, dtype, device)
+                            one["peak_mib"] = peak_mib(fold, batch, dtype, device=device)
         name = "batch" if dtype == precisions(device)[0] else f"batch_{dtype}".replace("torch.", "")
         title = f"Images a step: {GAME}, {dtype}".replace("torch.", "")
         more = {"work": work_of(build), "exponents": growth(rows), "exponents_from_images": FROM}
-        made.append(table(name, title, base, rows, **more))
+        made.append(bench_table(name, title, rows, baseline=base, **more))
     return made
 
 
@@ -302,31 +299,24 @@ def growth(rows: list[dict]) -> dict[str, dict]:
         if len(rows) < 2:
             break
         sizes, found = [r["size"]["images"] for r in rows], [r["candidates"][name] for r in rows]
-        made[name] = {
-            "time": running.exponent(sizes, [one["ms"] for one in found]),
-            "time_predicted": 1.0,
-            "memory": running.memory_exponent(sizes, [one["peak_mib"] for one in found]),
-            "memory_predicted": 1.0,
-        }
+        predicted = {"time_predicted": 1.0, "memory_predicted": 1.0}
+        made[name] = exponents(sizes, found) | predicted
     return made
 
 
-def peak(fold: int, batch: int, dtype: torch.dtype, device: str) -> float:
+def peak_mib(fold: int, batch: int, dtype: torch.dtype, *, device: str) -> float:
     """MiB by which a process of its own grows when it answers a batch."""
-    target = f"{Path(__file__).resolve()}:step_alone"
-    return running.peak_memory(target, fold, batch, f"{dtype}", device, device=device) / 2**20
+    target = f"{Path(__file__).resolve()}:prepare"
+    given = {"fold": fold, "images": batch, "dtype": f"{dtype}", "device": device}
+    return peak_bytes(target, given, before=given | {"images": fold}, device=device) / 2**20
 
 
-def step_alone(fold: int, batch: int, dtype: str, device: str) -> Work:
-    """What that process runs; a small step loads the libraries before."""
+def prepare(fold: int, images: int, dtype: str, *, device: str) -> Work:
+    """What that process runs."""
     numbers = getattr(torch, dtype.removeprefix("torch."))
     server = server_of(NETS[GAME][0], fold, *MEASURED, numbers, device)
-    small, large = (
-        answer(server, images_for(server.model, images, MEASURED[0], numbers, device), MEASURED[1])
-        for images in (fold, batch)
-    )
-    small()
-    return large
+    x = images_for(server.model, images, MEASURED[0], numbers, device)
+    return answer(server, x, MEASURED[1])
 
 
 def work_of(
@@ -347,7 +337,7 @@ def work_of(
 def part_fold(plan: Plan, device: str) -> list[dict]:
     """The pass alone, of images that are already folded, beside the pass with the fold."""
     build, dtype = NETS[GAME][0], precisions(device)[0]
-    rows, batch = [], 12 * max(plan.batches[-1] // 48, 1)  # whole groups at every fold
+    rows, batch = [], 12 * max(plan.sizes["batch"][-1] // 48, 1)  # whole groups at every fold
     base = "channels_last, folded before"
     for fold in FOLDS:
         works = {}
@@ -357,9 +347,9 @@ def part_fold(plan: Plan, device: str) -> list[dict]:
             works[f"{layout}, folded before"] = passed(server.model, fold_images(x, fold))
             works[f"{layout}, with the fold"] = answer(server, x, "eager")
         size = {"fold": fold, "images": batch}
-        rows.append(row(works, base, size, plan.seconds["fold"], device, []))
+        rows.append(row(works, base, size, seconds=plan.seconds["fold"], device=device))
     title = f"What the fold adds: {GAME}, eager, all threads"
-    return [table("fold", title, base, rows)]
+    return [bench_table("fold", title, rows, baseline=base)]
 
 
 def passed(net: nn.Module, groups: Tensor) -> Work:
@@ -386,12 +376,12 @@ def part_kept(plan: Plan, device: str) -> list[dict]:
     configurations = [(fold, "channels_last", mode) for fold in FOLDS]
     servers = serve(build, configurations, dtype, device)
     base, rows = label(*configurations[0]), []
-    for batch in plan.batches:
+    for batch in plan.sizes["batch"]:
         works = answers_of(servers, batch, dtype, device)
         size = {"threads": torch.get_num_threads(), "images": batch}
-        rows.append(row(works, base, size, plan.seconds["kept"], device, []))
+        rows.append(row(works, base, size, seconds=plan.seconds["kept"], device=device))
     title = f"Images a step, memory kept: {GAME}, {dtype}".replace("torch.", "")
-    return [table("kept", title, base, rows)]
+    return [bench_table("kept", title, rows, baseline=base)]
 
 
 def part_nets(plan: Plan, device: str) -> list[dict]:
@@ -399,20 +389,23 @@ def part_nets(plan: Plan, device: str) -> list[dict]:
     dtype, kinds = precisions(device)[0], modes(plan, device)
     keep_memory()
     made = []
-    for name in plan.nets:
+    folds, seconds = plan.sizes["folds"], plan.seconds["nets"]
+    for name in plan.sizes["nets"]:
         build, batch = NETS[name]
         torch._dynamo.reset()
         works = {}
-        for fold in plan.net_folds:
+        for fold in folds:
             for mode in kinds:
                 server = server_of(build, fold, "channels_last", mode, dtype, device)
                 x = images_for(server.model, batch, "channels_last", dtype, device)
                 works[label(fold, "channels_last", mode)] = answer(server, x, mode)
-        alike = [[n for n in works if n.startswith(f"f = {fold},")] for fold in plan.net_folds]
+        alike = [[n for n in works if n.startswith(f"f = {fold},")] for fold in folds]
         base = label(1, "channels_last", kinds[-1])
-        rows = [row(works, base, {"images": batch}, plan.seconds["nets"], device, alike)]
-        more = {"work": work_of(build, plan.net_folds, batch)}
-        made.append(table(table_name(name), f"{name}, {batch} images a step", base, rows, **more))
+        size = {"images": batch}
+        rows = [row(works, base, size, seconds=seconds, device=device, alike=alike)]
+        more = {"work": work_of(build, folds, batch)}
+        title = f"{name}, {batch} images a step"
+        made.append(bench_table(table_name(name), title, rows, baseline=base, **more))
     return made
 
 
@@ -436,32 +429,31 @@ def trained_on_fashion() -> dict[str, Callable[[], FoldedNet]]:
 
 def part_pareto(plan: Plan, device: str) -> list[dict]:
     dtype, kinds = precisions(device)[0], modes(plan, device)
+    (images,) = plan.sizes["pareto"]
     keep_memory()
     torch._dynamo.reset()
     works = {}
     for name, build in trained_on_fashion().items():
         for mode in kinds:
             server = server_of(lambda fold, b=build: b(), 1, "channels_last", mode, dtype, device)
-            x = images_for(server.model, plan.pareto, "channels_last", dtype, device)
+            x = images_for(server.model, images, "channels_last", dtype, device)
             works[f"{name}, {mode}"] = answer(server, x, mode)
     alike = [[f"{name}, {mode}" for mode in kinds] for name in trained_on_fashion()]
     base = f"f1, {kinds[-1]}"
-    size = {"images": plan.pareto}
-    rows = [row(works, base, size, plan.seconds["pareto"], device, alike)]
-    return [table("pareto", "The nets trained on Fashion-MNIST, channels_last", base, rows)]
+    size, seconds = {"images": images}, plan.seconds["pareto"]
+    rows = [row(works, base, size, seconds=seconds, device=device, alike=alike)]
+    title = "The nets trained on Fashion-MNIST, channels_last"
+    return [bench_table("pareto", title, rows, baseline=base)]
 
 
 def part_precision(plan: Plan, device: str) -> list[dict]:
-    def rows() -> list[dict]:
-        images, made = plan.batches[-1], []
-        for fold in (1, 4):
-            server = server_of(NETS[GAME][0], fold, *MEASURED, torch.float32, device)
-            x = images_for(server.model, images, MEASURED[0], torch.float32, device)
-            work, size = answer(server, x, MEASURED[1]), {"fold": fold, "images": images}
-            made.append(running.precision_row(work, size, plan.seconds["batch"], device))
-        return made
-
-    return running.precision_tables(f"In fewer bits: {GAME}, channels_last, eager", rows, device)
+    images = plan.sizes["batch"][-1]
+    passes = (
+        ({"fold": fold, "images": images}, prepare(fold, images, "float32", device=device))
+        for fold in (1, 4)
+    )
+    title = f"In fewer bits: {GAME}, channels_last, eager"
+    return precision_tables(title, passes, plan.seconds["batch"], device=device)
 
 
 PARTS = {
@@ -487,7 +479,8 @@ TABLES = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    running.bench_main("folded_cnn", "Folded CNNs", (FULL, QUICK), PARTS, TABLES, argv)
+    title = "Folded CNNs"
+    bench_main("folded_cnn", title, (FULL, QUICK), parts=PARTS, tables=TABLES, argv=argv)
 
 
 if __name__ == "__main__":

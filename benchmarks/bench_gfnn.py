@@ -17,29 +17,33 @@ gate computes something else, and only its cost is compared. Arithmetic is float
 checks of values (NaN) are off, as in the training loops.
 """
 
-import os
+import archbook.awake  # noqa: F401  before torch
 
-# Before torch. Threads that sleep between operations wake slowly, which slows down most whoever
-# runs many small operations.
-os.environ["OMP_WAIT_POLICY"] = "active"
-os.environ.pop("GOMP_SPINCOUNT", None)
+# isort: split
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from archbook import running
 from archbook.checks import value_checks
 from archbook.gfnn import MLP, GridFunctionedNetwork, GridLinear, ModeAdaptiveNetwork
 from archbook.gfnn.network import run_layers
-
-Size = dict[str, int]  # dims, nodes (of every axis), inputs, hidden, outputs, batch
-Work = Callable[[], tuple[Tensor, ...]]
+from archbook.timing import (
+    FORWARD,
+    STEP,
+    Candidates,
+    Plan,
+    Size,  # dims, nodes (of every axis), inputs, hidden, outputs, batch
+    Table,
+    Work,
+    bench_main,
+    exponents,
+    larger_half,
+    precision_tables,
+    run_once,
+)
 
 AUTO, GATHER, PLAIN = "auto", "per-sample gather", "plain network"
 GATES = {"MANN, 8 experts": 8, "MANN, 16 experts": 16}
@@ -61,45 +65,57 @@ def square(dims: int, nodes: int, hidden: int, batch: int) -> Size:
 PFNN_SIZE = {"inputs": 342, "hidden": 512, "outputs": 311, "batch": 1}  # of the published demo
 
 
-@dataclass(frozen=True)
-class Plan:
-    """At which sizes each part is measured, and for about how many seconds a row."""
-
-    peers: tuple[Size, ...]
-    orders: tuple[Size, ...]
-    growth: tuple[Size, ...]
-    latency: tuple[Size, ...]
-    seconds: dict[str, float]
-    peaks: bool = True
-
+PARTS = {
+    "peers": {
+        "peers": Table("A batch: the grid, the gather, the gates, one network", PEERS),
+    },
+    "orders": {
+        "orders": Table(
+            "Three orders of the same sums, and what auto takes", (AUTO, *ORDERS), peaks=False
+        ),
+    },
+    "growth": {
+        "growth": Table("A training step against the number of experts", ORDERS, passes=(STEP,)),
+    },
+    "latency": {
+        "latency": Table("One sample, forward", (*PEERS, *ORDERS), passes=(FORWARD,)),
+    },
+}
+TABLES = [*PARTS, "precision"]
 
 FULL = Plan(
-    peers=(
-        square(1, 8, 32, 256),
-        square(1, 8, 64, 4096),
-        square(2, 8, 32, 256),
-        square(2, 8, 64, 4096),
-        square(3, 6, 64, 4096),
-    ),
-    orders=tuple(
-        square(dims, nodes, 32, batch)
-        for dims, axis in ((1, (4, 16, 64)), (2, (4, 8, 16)), (3, (4, 6)))
-        for nodes, batch in product(axis, (32, 512, 8192))
-    ),
-    growth=tuple(square(2, nodes, 64, 1024) for nodes in (4, 6, 8, 12, 16, 24)),
-    latency=(
-        *(square(dims, 4, 64, 1) for dims in (1, 2, 3)),
-        *(PFNN_SIZE | {"dims": dims, "nodes": 4} for dims in (1, 2)),
-    ),
+    sizes={
+        "peers": (
+            square(1, 8, 32, 256),
+            square(1, 8, 64, 4096),
+            square(2, 8, 32, 256),
+            square(2, 8, 64, 4096),
+            square(3, 6, 64, 4096),
+        ),
+        "orders": tuple(
+            square(dims, nodes, 32, batch)
+            for dims, axis in ((1, (4, 16, 64)), (2, (4, 8, 16)), (3, (4, 6)))
+            for nodes, batch in product(axis, (32, 512, 8192))
+        ),
+        "growth": tuple(square(2, nodes, 64, 1024) for nodes in (4, 6, 8, 12, 16, 24)),
+        "latency": (
+            *(square(dims, 4, 64, 1) for dims in (1, 2, 3)),
+            *(PFNN_SIZE | {"dims": dims, "nodes": 4} for dims in (1, 2)),
+        ),
+    },
     seconds={"peers": 15.0, "orders": 2.5, "growth": 5.0, "latency": 2.0},
+    forward=1,
 )
 QUICK = Plan(
-    peers=(square(1, 5, 4, 8), square(2, 5, 4, 8)),
-    orders=(square(2, 4, 4, 4), square(2, 6, 4, 16)),
-    growth=(square(2, 4, 4, 16), square(2, 6, 4, 16)),
-    latency=(square(2, 4, 4, 1),),
-    seconds=dict.fromkeys(("peers", "orders", "growth", "latency"), 0.05),
-    peaks=False,
+    sizes={
+        "peers": (square(1, 5, 4, 8), square(2, 5, 4, 8)),
+        "orders": (square(2, 4, 4, 4), square(2, 6, 4, 16)),
+        "growth": (square(2, 4, 4, 16), square(2, 6, 4, 16)),
+        "latency": (square(2, 4, 4, 1),),
+    },
+    seconds=dict.fromkeys(PARTS, 0.05),
+    forward=1,
+    thorough=False,
 )
 
 
@@ -138,7 +154,7 @@ def network(name: str, size: Size) -> nn.Module:
     return Gather(grid) if name == GATHER else grid
 
 
-def prepare(name: str, size: Size, device: str, backward: bool = True) -> Work:
+def prepare(name: str, size: Size, device: str, *, backward: bool = True) -> Work:
     """A candidate's work: its output and, with backward, the gradients of all its weights."""
     torch.manual_seed(0)
     model = network(name, size).to(device)
@@ -158,14 +174,8 @@ def prepare(name: str, size: Size, device: str, backward: bool = True) -> Work:
     return work
 
 
-def step_alone(name: str, size: Size, device: str) -> Work:
-    """What the process that measures peak memory runs; a small step loads the libraries before."""
-    prepare(name, size | {"batch": 2}, device)()
-    return prepare(name, size, device)
-
-
 def why_absent(name: str, size: Size) -> str | None:
-    """Why a candidate cannot run here, or None."""
+    """Why a candidate cannot run at this size, or None."""
     sets = 4 ** size["dims"]
     largest = max(size["inputs"], size["outputs"]) * size["hidden"]
     needed = 3 * 4 * size["batch"] * sets * max(largest, size["hidden"] ** 2)  # W, product, grad
@@ -174,50 +184,23 @@ def why_absent(name: str, size: Size) -> str | None:
     return None
 
 
-def row(names: Iterable[str], size: Size, backward: bool, plan: Plan, part: str, device: str):
-    """One row: candidates shown equal where they are, timed, their peak memory measured."""
-    names = list(names)
-    absent = {name: reason for name in names if (reason := why_absent(name, size))}
-    works = {n: prepare(n, size, device, backward) for n in names if n not in absent}
-    base = works[names[0]]()
-    for name, work in works.items():  # one by one: results of up to a gigabyte
-        if name in SAME:
-            running.assert_same_results({names[0]: base, name: work()}, TOLERANCE)
-        else:
-            work()
-    del base
-    candidates = running.timed(works, names[0], plan.seconds[part], device)
-    del works
-    if plan.peaks and backward and part in ("peers", "growth"):
-        target = f"{Path(__file__).resolve()}:step_alone"
-        for name, one in candidates.items():
-            one["peak_mib"] = running.peak_memory(target, name, size, device, device=device) / 2**20
-    shown = {key: value for key, value in size.items() if key not in ("inputs", "outputs")}
-    return running.bench_row(shown, backward, candidates, absent=absent)
+def check(works: dict[str, Work], table: Table, size: Size, *, backward: bool, device: str) -> None:
+    run_once(works, [[name for name in works if name in SAME]], TOLERANCE)
 
 
-def table(name: str, title: str, baseline: str, rows: list[dict], **more) -> dict:
-    return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}
+def part_precision(plan: Plan, device: str) -> list[dict]:
+    sizes = plan.sizes["peers"][-2:-1]
+    passes = ((size, prepare(AUTO, size, device, backward=False)) for size in sizes)
+    title = "A batch, forward: in fewer bits"
+    return precision_tables(title, passes, plan.seconds["latency"], device=device)
 
 
-def part_peers(plan: Plan, device: str) -> list[dict]:
-    rows = [
-        row(PEERS, size, backward, plan, "peers", device)
-        for size, backward in product(plan.peers, (True, False))
-    ]
-    return [table("peers", "A batch: the grid, the gather, the gates, one network", AUTO, rows)]
-
-
-def part_orders(plan: Plan, device: str) -> list[dict]:
-    rows = [
-        row((AUTO, *ORDERS), size, backward, plan, "orders", device)
-        for size, backward in product(plan.orders, (True, False))
-    ]
-    more = {"rule": rule(rows), "crossings": crossings(rows)}
-    print(more)
-    return [
-        table("orders", "Three orders of the same sums, and what auto takes", AUTO, rows, **more)
-    ]
+def more(table: str, rows: list[dict]) -> dict:
+    if table == "orders":
+        return {"rule": rule(rows), "crossings": crossings(rows)}
+    if table == "growth":
+        return {"exponents": {name: growth(name, rows) for name in ORDERS}}
+    return {}
 
 
 def rule(rows: list[dict]) -> dict:
@@ -244,54 +227,28 @@ def crossings(rows: list[dict]) -> list[dict]:
     return list(found.values())
 
 
-def part_growth(plan: Plan, device: str) -> list[dict]:
-    rows = [row(ORDERS, size, True, plan, "growth", device) for size in plan.growth]
-    exponents = {name: growth(name, rows) for name in ORDERS}
-    print(exponents)
-    title = "A training step against the number of experts"
-    return [table("growth", title, ORDERS[0], rows, exponents=exponents)]
-
-
 def growth(name: str, rows: list[dict]) -> dict:
     """Exponents of time and memory in the number of experts, fitted on the larger half."""
-    rows = rows[(len(rows) - 1) // 2 :]
-    experts = [r["size"]["nodes"] ** r["size"]["dims"] for r in rows]
-    found = [r["candidates"][name] for r in rows]
-    return {
-        "from_experts": experts[0],
-        "time": running.exponent(experts, [one["ms"] for one in found]),
-        "time_predicted": PREDICTED[name],
-        "memory": running.memory_exponent(experts, [one["peak_mib"] for one in found]),
-    }
+    sizes, found = larger_half(name, rows)
+    experts = [size["nodes"] ** size["dims"] for size in sizes]
+    predicted = {"time_predicted": PREDICTED[name]}
+    return {"from_experts": experts[0]} | exponents(experts, found) | predicted
 
 
-def part_latency(plan: Plan, device: str) -> list[dict]:
-    rows = [row((*PEERS, *ORDERS), size, False, plan, "latency", device) for size in plan.latency]
-    return [table("latency", "One sample, forward", AUTO, rows)]
-
-
-def part_precision(plan: Plan, device: str) -> list[dict]:
-    size = plan.peers[-2]
-
-    def rows() -> list[dict]:
-        work = prepare(AUTO, size, device, backward=False)
-        return [running.precision_row(work, size, plan.seconds["latency"], device)]
-
-    return running.precision_tables("A batch, forward: in fewer bits", rows, device)
-
-
-PARTS = {
-    "peers": part_peers,
-    "orders": part_orders,
-    "growth": part_growth,
-    "latency": part_latency,
-    "precision": part_precision,
-}
+CANDIDATES = Candidates(
+    prepare=prepare,
+    check=check,
+    small={"batch": 2},
+    hidden=("inputs", "outputs"),
+    why_absent=why_absent,
+    more=more,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
+    parts = CANDIDATES.parts(PARTS) | {"precision": part_precision}
     title = "Grid-functioned neural network"
-    running.bench_main("gfnn", title, (FULL, QUICK), PARTS, list(PARTS), argv)
+    bench_main("gfnn", title, (FULL, QUICK), parts=parts, tables=TABLES, argv=argv)
 
 
 if __name__ == "__main__":

@@ -15,32 +15,41 @@ Outputs and gradients are shown equal before anything is timed. Arithmetic is fl
 TF32; checks of values (NaN) are off, as in the training loops.
 """
 
-import os
+import archbook.awake  # noqa: F401  before torch
 
-# Before torch. Threads that sleep between operations wake slowly: on a quiet machine that made the
-# recurrence's thousands of small steps seven times slower than it is, and flattered the others.
-os.environ["OMP_WAIT_POLICY"] = "active"
-os.environ.pop("GOMP_SPINCOUNT", None)
+# isort: split
 
 import math
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from archbook import running
 from archbook.checks import value_checks
 from archbook.lmu import LMU, LegendreMemory, LMUCell
-
-Size = dict[str, Any]  # order, T, batch, hidden; units of the LSTM; (order, units) of 2019
-Work = Callable[[], tuple[Tensor, ...]]
+from archbook.timing import (
+    FORWARD,
+    PASSES,
+    STEP,
+    Candidates,
+    Plan,
+    Size,  # order, T, batch, hidden; units of the LSTM; (order, units) of 2019
+    Table,
+    Work,
+    bench_main,
+    bench_row,
+    bench_table,
+    captured,
+    exponent,
+    exponents,
+    larger_half,
+    precision_tables,
+    run_once,
+    timed,
+)
 
 CLASSES = 10
 BASE, RECURRENCE = "last state", "recurrence"
@@ -49,35 +58,34 @@ IN_PARALLEL = {"FFT": "fft", "chunks": "chunked"}
 FORMS = (BASE, RECURRENCE, *IN_PARALLEL)
 LSTM, LMU_2019 = "nn.LSTM", "LMU of 2019"
 MODES = ("auto", "recurrent", "fft", "chunked")
+SHOWN = ("order", "T", "batch")  # of a size, in the table of precisions
 LIMIT = 1.25  # `auto` may take so many times the best form's time
 BLOCK = 16  # steps that torch.compile unrolls: 784 in one piece compile for minutes
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is measured, and for about how many seconds a row (forward alone: a quarter)."""
-
-    last: tuple[Size, ...]
-    grid: tuple[tuple[int, ...], ...]  # orders, lengths, batches
-    length: tuple[Size, ...]
-    seconds: dict[str, float]
-    thorough: bool = True  # also measure peak memory, and the recurrence compiled
+def grid(*axes: tuple[int, ...]) -> tuple[Size, ...]:
+    """Every order with every length and every batch."""
+    return tuple(dict(zip(("order", "T", "batch"), one, strict=True)) for one in product(*axes))
 
 
 FULL = Plan(
-    last=(  # the paper's network, and two smaller ones of its proportions
-        {"order": 32, "T": 128, "batch": 16, "hidden": 24, "lstm": 14, "cell": (18, 14)},
-        {"order": 128, "T": 784, "batch": 32, "hidden": 95, "lstm": 55, "cell": (70, 58)},
-        {"order": 468, "T": 784, "batch": 100, "hidden": 346, "lstm": 202, "cell": (256, 212)},
-    ),
-    grid=((16, 64, 256), (128, 1024, 8192), (1, 16, 64)),
-    length=tuple({"order": 64, "T": 2**k, "batch": 16, "hidden": 47} for k in range(7, 15)),
+    sizes={
+        "last": (  # the paper's network, and two smaller ones of its proportions
+            {"order": 32, "T": 128, "batch": 16, "hidden": 24, "lstm": 14, "cell": (18, 14)},
+            {"order": 128, "T": 784, "batch": 32, "hidden": 95, "lstm": 55, "cell": (70, 58)},
+            {"order": 468, "T": 784, "batch": 100, "hidden": 346, "lstm": 202, "cell": (256, 212)},
+        ),
+        "forms": grid((16, 64, 256), (128, 1024, 8192), (1, 16, 64)),
+        "length": tuple({"order": 64, "T": 2**k, "batch": 16, "hidden": 47} for k in range(7, 15)),
+    },
     seconds={"last": 80.0, "forms": 3.0, "length": 5.0},
 )
 QUICK = Plan(
-    last=({"order": 8, "T": 32, "batch": 4, "hidden": 6, "lstm": 4, "cell": (4, 4)},),
-    grid=((4, 8), (16, 64), (1, 4)),
-    length=tuple({"order": 8, "T": T, "batch": 4, "hidden": 6} for T in (32, 64)),
+    sizes={
+        "last": ({"order": 8, "T": 32, "batch": 4, "hidden": 6, "lstm": 4, "cell": (4, 4)},),
+        "forms": grid((4, 8), (16, 64), (1, 4)),
+        "length": tuple({"order": 8, "T": T, "batch": 4, "hidden": 6} for T in (32, 64)),
+    },
     seconds=dict.fromkeys(("last", "forms", "length"), 0.1),
     thorough=False,
 )
@@ -152,13 +160,16 @@ def network(name: str, size: Size) -> nn.Module:
     return LastState(name, size["order"], size["T"], size["hidden"])
 
 
-def prepare(name: str, size: Size, device: str, backward: bool) -> tuple[nn.Module, Work]:
-    """A network and its work: the logits, or the loss and the gradients of all weights."""
+def prepare(name: str, size: Size, device: str, *, backward: bool = True) -> Work:
+    """A network's work: the logits, or the loss and the gradients of all weights."""
     torch.manual_seed(0)
     model = network(name, size).to(device)
     torch.manual_seed(1)  # the same images for every candidate
     x = torch.rand(size["batch"], size["T"], 1).to(device)
     y = torch.randint(CLASSES, (size["batch"],)).to(device)
+    if name != COMPILED:  # the memory builds its tables, which are no part of the work
+        with torch.no_grad():
+            model(torch.zeros(1, size["T"], 1, device=device))
 
     def work() -> tuple[Tensor, ...]:
         with value_checks(False), torch.set_grad_enabled(backward):
@@ -168,37 +179,19 @@ def prepare(name: str, size: Size, device: str, backward: bool) -> tuple[nn.Modu
             loss = cross_entropy(logits, y)
             return loss.detach(), *torch.autograd.grad(loss, tuple(model.parameters()))
 
-    return model, running.captured(work) if name == GRAPH else work
+    return captured(work) if name == GRAPH else work
 
 
-def step_alone(name: str, size: Size, device: str) -> Work:
-    """What the process that measures peak memory runs; the memory's tables are already built."""
-    model, work = prepare(name, size, device, backward=True)
-    with torch.no_grad():
-        model(torch.zeros(1, size["T"], 1, device=device))
-    return work
+def check(works: dict[str, Work], table: Table, size: Size, *, backward: bool, device: str) -> None:
+    run_once(works, [[name for name in works if name not in (LSTM, LMU_2019)]])
 
 
-def networks(names: Iterable[str], size: Size, backward: bool, part: str, plan: Plan, device: str):
-    """A row of networks: shown equal where the weights are, timed, their peak memory measured."""
-    made = {name: prepare(name, size, device, backward) for name in names}
-    works = {name: work for name, (_, work) in made.items()}
-    results = {name: work() for name, work in works.items()}  # builds the tables, compiles
-    running.assert_same_results(
-        {name: found for name, found in results.items() if name not in (LSTM, LMU_2019)}
-    )
-    candidates = running.timed(works, BASE, plan.seconds[part] / (1 if backward else 4), device)
-    for name, one in candidates.items():
-        one["weights"] = sum(p.numel() for p in made[name][0].parameters())
-        if plan.thorough and backward and name not in (COMPILED, GRAPH):
-            target = f"{Path(__file__).resolve()}:step_alone"
-            one["peak_mib"] = running.peak_memory(target, name, size, device, device=device) / 2**20
-    shown = {key: size[key] for key in ("order", "T", "batch")}
-    return running.bench_row(shown, backward, candidates)
-
-
-def table(name: str, title: str, baseline: str, rows: list[dict], **more: Any) -> dict:
-    return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}
+def networks(table: Table, size: Size, kind: str, *, part: str, plan: Plan, device: str) -> dict:
+    """A row of networks, with the number of their weights."""
+    row = CANDIDATES.row(table, size, kind, plan=plan, part=part, device=device)
+    for name, one in row["candidates"].items():
+        one["weights"] = sum(p.numel() for p in network(name, size).parameters())
+    return row
 
 
 def can_compile(plan: Plan) -> bool:
@@ -209,36 +202,42 @@ def part_last(plan: Plan, device: str) -> list[dict]:
     """The psMNIST network, and its peers in the same rounds."""
     faster = GRAPH if device != "cpu" else COMPILED if can_compile(plan) else None
     print(f"also {faster}" if faster else "without the compiled recurrence")
-    rows = []
-    for size, backward in product(plan.last, (True, False)):
-        names = (*FORMS, *([faster] if faster and backward else []), LSTM, LMU_2019)
-        rows.append(networks(names, size, backward, "last", plan, device))
+    forms = (*FORMS, faster) if faster else FORMS
+    both = {
+        STEP: Table("A training step", (*forms, LSTM, LMU_2019)),
+        FORWARD: Table("A forward pass", (*FORMS, LSTM, LMU_2019)),
+    }
+    rows = [
+        networks(both[kind], size, kind, part="last", plan=plan, device=device)
+        for size, kind in product(plan.sizes["last"], PASSES)
+    ]
 
     def only(*names: str) -> list[dict]:
         shown = [{n: c for n, c in r["candidates"].items() if n in names} for r in rows]
         return [r | {"candidates": part} for r, part in zip(rows, shown, strict=True)]
 
     title = "psMNIST network, which reads the last state alone: "
-    forms = table("last", title + "four ways to that state", BASE, only(*FORMS, COMPILED, GRAPH))
-    peers = "an LSTM of equal weights, the LMU of 2019"
-    return [forms, table("peers", title + peers, BASE, only(BASE, LSTM, LMU_2019))]
+    peers = title + "an LSTM of equal weights, the LMU of 2019"
+    return [
+        bench_table("last", title + "four ways to that state", only(*forms), baseline=BASE),
+        bench_table("peers", peers, only(BASE, LSTM, LMU_2019), baseline=BASE),
+    ]
 
 
 def part_forms(plan: Plan, device: str) -> list[dict]:
     """All states: is what `mode="auto"` takes near the best form?"""
-    rows, rule = [], {"limit": LIMIT, "cells": math.prod(map(len, plan.grid))}
-    for (order, T, batch), backward in product(product(*plan.grid), (True, False)):
-        works = states(size := {"order": order, "T": T, "batch": batch}, backward, device)
-        first = works["recurrent"]()
-        for mode in ("auto", "fft", "chunked"):  # one by one: states of up to half a gigabyte
-            running.assert_same_results({"recurrent": first, mode: works[mode]()})
-        del first
-        candidates = running.timed(works, "auto", plan.seconds["forms"], device)
-        rows.append(running.bench_row(size, backward, candidates))
+    rows, rule = [], {"limit": LIMIT, "cells": len(plan.sizes["forms"])}
+    for size, kind in product(plan.sizes["forms"], PASSES):
+        works = states(size, kind == STEP, device)
+        run_once(works, [("recurrent", "auto", "fft", "chunked")])
+        seconds = plan.seconds["forms"]
+        candidates = timed(works, "auto", seconds, device=device)
+        rows.append(bench_row(size, kind, candidates))
         best = min(candidates[mode]["ratio"]["median"] for mode in MODES[1:])
-        rule[rows[-1]["pass"]] = rule.get(rows[-1]["pass"], 0) + (best * LIMIT >= 1)
+        rule[kind] = rule.get(kind, 0) + (best * LIMIT >= 1)
     print(f"cells in which auto is within the limit: {rule}")
-    return [table("forms", 'All states, and what `mode="auto"` takes', "auto", rows, rule=rule)]
+    title = 'All states, and what `mode="auto"` takes'
+    return [bench_table("forms", title, rows, baseline="auto", rule=rule)]
 
 
 def states(size: Size, backward: bool, device: str) -> dict[str, Work]:
@@ -258,39 +257,42 @@ def states(size: Size, backward: bool, device: str) -> dict[str, Work]:
 
 def part_length(plan: Plan, device: str) -> list[dict]:
     """A training step that reads the last state alone, over ever longer sequences."""
-    rows = [networks(FORMS, size, True, "length", plan, device) for size in plan.length]
-    upper = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
-    exponents = {name: growth(name, upper) for name in FORMS}
-    more = {"exponents": exponents, "exponents_from_T": upper[0]["size"]["T"]}
+    table = Table("A training step against the length", FORMS)
+    rows = [
+        networks(table, size, STEP, part="length", plan=plan, device=device)
+        for size in plan.sizes["length"]
+    ]
+    sizes, _ = larger_half(BASE, rows)
+    grown = {name: growth(name, rows) for name in FORMS}
+    more = {"exponents": grown, "exponents_from_T": sizes[0]["T"]}
     print(more)
-    return [table("length", "A training step against the length", BASE, rows, **more)]
+    return [bench_table("length", table.title, rows, baseline=BASE, **more)]
 
 
 def growth(name: str, rows: list[dict]) -> dict:
     """Exponents of time and memory in T, fitted, beside those of the operation counts."""
-    T = [r["size"]["T"] for r in rows]
-    found = [r["candidates"][name] for r in rows]
+    sizes, found = larger_half(name, rows)
+    T = [size["T"] for size in sizes]
     work = [t * math.log2(2 * t) if name == "FFT" else t for t in T]
-    return {
-        "time": running.exponent(T, [one["ms"] for one in found]),
-        "time_predicted": running.exponent(T, work),
-        "memory": running.memory_exponent(T, [one["peak_mib"] for one in found]),
-        "memory_predicted": 1.0,
-    }
+    predicted = {"time_predicted": exponent(T, work), "memory_predicted": 1.0}
+    return exponents(T, found) | predicted
 
 
 def part_precision(plan: Plan, device: str) -> list[dict]:
-    size = plan.last[-1]
-    shown = {key: size[key] for key in ("order", "T", "batch")}
-
-    def rows() -> list[dict]:
-        _, work = prepare(BASE, size, device, backward=False)
-        return [running.precision_row(work, shown, plan.seconds["last"] / 4, device)]
-
+    passes = (
+        ({key: size[key] for key in SHOWN}, prepare(BASE, size, device, backward=False))
+        for size in plan.sizes["last"][-1:]
+    )
     title = "psMNIST network, last state alone, forward: in fewer bits"
-    return running.precision_tables(title, rows, device)
+    return precision_tables(title, passes, plan.seconds["last"] / 4, device=device)
 
 
+CANDIDATES = Candidates(
+    prepare=prepare,
+    check=check,
+    hidden=("hidden", "lstm", "cell"),
+    without_peak=(COMPILED, GRAPH),
+)
 PARTS = {
     "last": part_last,
     "forms": part_forms,
@@ -301,7 +303,8 @@ TABLES = ("last", "peers", "forms", "length", "precision")
 
 
 def main(argv: list[str] | None = None) -> None:
-    running.bench_main("lmu", "Legendre Memory Unit", (FULL, QUICK), PARTS, TABLES, argv)
+    title = "Legendre Memory Unit"
+    bench_main("lmu", title, (FULL, QUICK), parts=PARTS, tables=TABLES, argv=argv)
 
 
 if __name__ == "__main__":

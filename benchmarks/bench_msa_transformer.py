@@ -18,73 +18,68 @@ and that over all tokens compute something else, and only their cost is compared
 float32 without TF32, dropout is zero; checks of values (NaN) are off, as in the training loops.
 """
 
-import os
+import archbook.awake  # noqa: F401  before torch
 
-# Before torch. Threads that sleep between operations wake slowly, which slows down most whoever
-# runs many small operations.
-os.environ["OMP_WAIT_POLICY"] = "active"
-os.environ.pop("GOMP_SPINCOUNT", None)
+# isort: split
 
 import argparse
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from archbook import running
 from archbook.checks import value_checks
 from archbook.msa_transformer import ColumnAttention, MSATransformer, TiedRowAttention
 from archbook.msa_transformer.checkpoint import renamed
-
-Size = dict[str, int]  # rows, columns; batch is 1
-Work = Callable[[], tuple[Tensor, ...]]
+from archbook.timing import (
+    STEP,
+    Candidates,
+    Plan,
+    Size,  # rows, columns; batch is 1
+    Table,
+    Work,
+    bench_main,
+    exponent,
+    exponents,
+    installed,
+    larger_half,
+    precision_tables,
+    run_once,
+)
 
 HIDDEN, HEADS, FFN, LAYERS, VOCAB = 128, 8, 512, 4, 33
 OURS, CHUNKS, PEER = "ours", "ours, recomputed in chunks", "fair-esm"
 FUSED, MAP, UNTIED = "fused attention", "map formed", "untied"
 UNTIED_MAP, FULL = "untied, maps formed", "all tokens at once, map formed"
+NEEDS = {PEER: (PEER,)}
 PARTS_OF_ALL = 8  # a chunk holds an eighth of the tokens
 MOST_MEMORY = 3 * 2**30  # a candidate that needs more is not run
 TOLERANCE = 1e-4  # of float32 outputs and gradients, relative to the largest entry
 
 
-@dataclass(frozen=True)
-class Table:
-    """What one table compares; its first candidate is the baseline."""
-
-    title: str
-    names: tuple[str, ...]
-    kind: str  # model, row or column
-    forward: bool = True  # also forward alone
-
-
+MODEL, ROW, COLUMN = ({"kind": kind} for kind in ("model", "row", "column"))
 WIDTHS = f"hidden {HIDDEN}, {HEADS} heads"
 PARTS = {
     "model": {
         "model": Table(
             f"The whole model: {LAYERS} blocks, {WIDTHS}, feed-forward {FFN}",
             (OURS, CHUNKS, PEER),
-            "model",
+            case=MODEL,
         ),
     },
     "layers": {
         "row": Table(
-            f"One row attention, {WIDTHS}", (OURS, FUSED, MAP, CHUNKS, PEER, UNTIED), "row"
+            f"One row attention, {WIDTHS}", (OURS, FUSED, MAP, CHUNKS, PEER, UNTIED), case=ROW
         ),
-        "column": Table(f"One column attention, {WIDTHS}", (OURS, MAP, CHUNKS, PEER), "column"),
+        "column": Table(f"One column attention, {WIDTHS}", (OURS, MAP, CHUNKS, PEER), case=COLUMN),
     },
     "rows": {
         "rows": Table(
             f"A training step of row attention against the number of rows, {WIDTHS}",
             (MAP, PEER, UNTIED_MAP, FULL),
-            "row",
-            forward=False,
+            case=ROW,
+            passes=(STEP,),
         ),
     },
 }
@@ -92,15 +87,6 @@ TABLES = [*(name for tables in PARTS.values() for name in tables), "precision"]
 UNLIKE = (UNTIED, UNTIED_MAP, FULL)  # compute something else
 # exponents in the number of rows of time, of peak memory and of what the maps hold
 PREDICTED = {MAP: (1, 1, 0), PEER: (1, 1, 0), UNTIED_MAP: (1, 1, 1), FULL: (2, 2, 2)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """At which sizes each part is measured, and for about how many seconds a row (forward: 1/4)."""
-
-    sizes: dict[str, tuple[Size, ...]]
-    seconds: dict[str, float]
-    peaks: bool = True
 
 
 SIZES = tuple({"rows": rows, "columns": 2 * rows} for rows in (32, 64, 128))
@@ -119,16 +105,8 @@ QUICK_PLAN = Plan(
         "rows": ({"rows": 4, "columns": 6}, {"rows": 8, "columns": 6}),
     },
     seconds=dict.fromkeys(PARTS, 0.1),
-    peaks=False,
+    thorough=False,
 )
-
-
-@cache
-def installed() -> dict[str, str]:
-    """The peer, if it is here, and its version."""
-    with suppress(PackageNotFoundError):
-        return {"fair-esm": version("fair-esm")}
-    return {}
 
 
 class FusedRows(TiedRowAttention):
@@ -206,9 +184,10 @@ def redraw(model: nn.Module) -> None:
 def network(name: str, kind: str) -> nn.Module:
     """A candidate; all hold the weights of the peer, where that is installed."""
     torch.manual_seed(0)
-    drawn = peer(kind) if installed() else ours(name, kind)
+    here = installed(NEEDS)
+    drawn = peer(kind) if here else ours(name, kind)
     redraw(drawn)
-    if name == PEER or not installed():
+    if name == PEER or not here:
         return drawn
     model = ours(name, kind)
     model.load_state_dict(our_names(drawn.state_dict(), kind))
@@ -227,7 +206,7 @@ def inputs(size: Size, kind: str, device: str) -> Tensor:
     return tokens.to(device)
 
 
-def prepare(name: str, size: Size, kind: str, device: str, backward: bool = True) -> Work:
+def prepare(name: str, size: Size, device: str, *, kind: str, backward: bool = True) -> Work:
     """A candidate's work: the output, and with backward the gradients of all weights by our names.
 
     A layer's input has a gradient, too, which comes last.
@@ -266,12 +245,6 @@ def prepare(name: str, size: Size, kind: str, device: str, backward: bool = True
     return work
 
 
-def step_alone(name: str, size: Size, kind: str, device: str) -> Work:
-    """What the process that measures peak memory runs; a small step loads the libraries before."""
-    prepare(name, {"rows": 4, "columns": 6}, kind, device)()
-    return prepare(name, size, kind, device)
-
-
 def maps_mib(name: str, size: Size) -> float:
     """MiB of attention maps that one row attention keeps for its backward pass."""
     model, x = network(name, "row"), inputs(size, "row", "cpu")
@@ -293,9 +266,7 @@ def maps_mib(name: str, size: Size) -> float:
 
 
 def why_absent(name: str, size: Size) -> str | None:
-    """Why a candidate cannot run here, or None."""
-    if name == PEER and not installed():
-        return "fair-esm is not installed"
+    """Why a candidate cannot run at this size, or None."""
     if name == FULL:  # the scores, their softmax, and the gradients of both
         needed = 4 * 4 * HEADS * (size["rows"] * size["columns"]) ** 2
         if needed > MOST_MEMORY:
@@ -303,76 +274,59 @@ def why_absent(name: str, size: Size) -> str | None:
     return None
 
 
-def row(table: Table, size: Size, backward: bool, plan: Plan, part: str, device: str) -> dict:
-    """One row: candidates shown equal, timed, their peak memory measured."""
-    absent = {name: reason for name in table.names if (reason := why_absent(name, size))}
-    names = [name for name in table.names if name not in absent]
-    works = {name: prepare(name, size, table.kind, device, backward) for name in names}
-    results = {name: work() for name, work in works.items()}
-    same = {name: found for name, found in results.items() if name not in UNLIKE}
-    running.assert_same_results(same, TOLERANCE)
-    del results, same  # the rounds and the processes below need the memory
-    seconds = plan.seconds[part] / (1 if backward else 4)
-    candidates = running.timed(works, table.names[0], seconds, device)
-    del works
-    for name, one in candidates.items():
-        if plan.peaks and backward:
-            target = f"{Path(__file__).resolve()}:step_alone"
-            one["peak_mib"] = (
-                running.peak_memory(target, name, size, table.kind, device, device=device) / 2**20
-            )
-        if part == "rows":
-            one["maps_mib"] = maps_mib(name, size)
-    made = running.bench_row(size, backward, candidates, absent=absent)
-    for name, reason in absent.items():
-        print(f"  {name:32}absent: {reason}", flush=True)
-    return made
-
-
-def measure(part: str, plan: Plan, device: str) -> list[dict]:
-    """All tables of one part."""
-
-    def one(table: Table, size: Size, backward: bool) -> dict:
-        return row(table, size, backward, plan, part, device)
-
-    growths = growth if part == "rows" else None
-    return running.bench_tables(PARTS[part], plan.sizes[part], one, installed(), growths)
+def check(works: dict[str, Work], table: Table, size: Size, *, backward: bool, device: str) -> None:
+    run_once(works, [[name for name in works if name not in UNLIKE]], TOLERANCE)
 
 
 def part_precision(plan: Plan, device: str) -> list[dict]:
-    size = plan.sizes["model"][-1]
+    sizes = plan.sizes["model"][-1:]
+    passes = ((size, prepare(OURS, size, device, **MODEL, backward=False)) for size in sizes)
+    title = "The whole model, forward: in fewer bits"
+    return precision_tables(title, passes, plan.seconds["layers"], device=device)
 
-    def rows() -> list[dict]:
-        work = prepare(OURS, size, "model", device, backward=False)
-        return [running.precision_row(work, size, plan.seconds["layers"], device)]
 
-    return running.precision_tables("The whole model, forward: in fewer bits", rows, device)
+def more(table: str, rows: list[dict]) -> dict:
+    """Of the table `rows`, what the maps hold, and how all grows."""
+    if table != "rows":
+        return {}
+    for row in rows:
+        for name, one in row["candidates"].items():
+            one["maps_mib"] = maps_mib(name, row["size"])
+    return {"exponents": {name: growth(name, rows) for name in PARTS["rows"]["rows"].names}}
 
 
 def growth(name: str, rows: list[dict]) -> dict | None:
     """Exponents of time and memory in the number of rows, fitted, beside the predicted ones."""
-    rows = [r for r in rows if name in r["candidates"]]
-    rows = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
-    if len(rows) < 2:
+    sizes, found = larger_half(name, rows)
+    if not sizes:
         return None
-    depths, found = [r["size"]["rows"] for r in rows], [r["candidates"][name] for r in rows]
+    depths = [size["rows"] for size in sizes]
     time, memory, maps = PREDICTED[name]
     return {
         "from_rows": depths[0],
-        "time": running.exponent(depths, [one["ms"] for one in found]),
+        **exponents(depths, found),
         "time_predicted": time,
-        "memory": running.memory_exponent(depths, [one["peak_mib"] for one in found]),
         "memory_predicted": memory,
-        "maps": running.exponent(depths, [one["maps_mib"] for one in found]),
+        "maps": exponent(depths, [one["maps_mib"] for one in found]),
         "maps_predicted": maps,
     }
 
 
+CANDIDATES = Candidates(
+    prepare=prepare,
+    check=check,
+    small={"rows": 4, "columns": 6},
+    needs=NEEDS,
+    why_absent=why_absent,
+    more=more,
+)
+
+
 def main(argv: list[str] | None = None) -> None:
-    print("peers here:", installed() or "none (see `make parity`)")
-    parts = {part: partial(measure, part) for part in PARTS} | {"precision": part_precision}
-    running.bench_main(
-        "msa_transformer", "MSA Transformer", (FULL_PLAN, QUICK_PLAN), parts, TABLES, argv
+    parts = CANDIDATES.parts(PARTS) | {"precision": part_precision}
+    title = "MSA Transformer"
+    bench_main(
+        "msa_transformer", title, (FULL_PLAN, QUICK_PLAN), parts=parts, tables=TABLES, argv=argv
     )
 
 

@@ -18,26 +18,18 @@ only their cost is compared. Arithmetic is float32 without TF32; checks of value
 in the training loops.
 """
 
-import os
+import archbook.awake  # noqa: F401  before torch
 
-# Before torch. Threads that sleep between operations wake slowly, which slows down most whoever
-# runs many small operations.
-os.environ["OMP_WAIT_POLICY"] = "active"
-os.environ.pop("GOMP_SPINCOUNT", None)
+# isort: split
 
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from archbook import running
 from archbook.attention import (
     Attention,
     BigBird,
@@ -52,9 +44,20 @@ from archbook.attention import (
 )
 from archbook.checks import value_checks
 from archbook.omninet import MetaLearner, meta_flops
-
-Size = dict[str, int]
-Work = Callable[[], tuple[Tensor, ...]]
+from archbook.timing import (
+    STEP,
+    Candidates,
+    Plan,
+    Size,  # batch, tokens
+    Table,
+    Work,
+    bench_main,
+    exponent,
+    exponents,
+    larger_half,
+    precision_tables,
+    run_once,
+)
 
 HEADS, HEAD_DIM = 4, 32
 HIDDEN = HEADS * HEAD_DIM
@@ -62,19 +65,9 @@ FEATURES = 110  # d_h ln d_h, the peer's own choice
 RANK, BLOCK = 32, 64  # of Linformer, and tokens in a block of BigBird
 PERFORMER, PEER, FUSED = "Performer", "performer-pytorch", "fused attention"
 BIGBIRD, LINFORMER = "BigBird", "Linformer"
+NEEDS = {PEER: (PEER,)}
 TOLERANCE = 1e-3  # of float32 outputs and gradients, relative to the largest entry
 LIMIT = 1.05  # of the peer's time
-
-
-@dataclass(frozen=True)
-class Table:
-    """What one table compares; its first candidate is the baseline."""
-
-    title: str
-    names: tuple[str, ...]
-    depth: int = 0  # layers of a meta-learner; 0 is the attention alone
-    causal: bool = False
-    forward: bool = True  # also forward alone
 
 
 SHAPE = f"{HEADS} heads of {HEAD_DIM}, {FEATURES} features"
@@ -84,15 +77,15 @@ PARTS = {
             f"Attention to all tokens, {SHAPE}", (PERFORMER, PEER, FUSED, BIGBIRD, LINFORMER)
         ),
         "causal": Table(
-            f"Causal attention, {SHAPE}", (PERFORMER, PEER, FUSED, BIGBIRD), causal=True
+            f"Causal attention, {SHAPE}", (PERFORMER, PEER, FUSED, BIGBIRD), case={"causal": True}
         ),
     },
     "meta": {
         f"meta_{depth}": Table(
             f"A meta-learner over {depth} layers: a training step, {SHAPE}",
             (FUSED, PERFORMER, BIGBIRD, LINFORMER),
-            depth,
-            forward=False,
+            case={"depth": depth},
+            passes=(STEP,),
         )
         for depth in (1, 2, 4)
     },
@@ -100,31 +93,22 @@ PARTS = {
 TABLES = [*(name for tables in PARTS.values() for name in tables), "precision"]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """At which lengths each part is measured, and for how many seconds a row (forward: 1/4)."""
-
-    lengths: dict[str, tuple[int, ...]]
-    seconds: float
-    peaks: bool = True
+def lengths(*tokens: int) -> tuple[Size, ...]:
+    return tuple({"batch": 1, "tokens": number} for number in tokens)
 
 
 FULL_PLAN = Plan(
-    lengths={
-        "attention": tuple(2**k for k in range(8, 14)),
-        "meta": tuple(2**k for k in range(8, 12)),  # times 4 layers: 8,192 tokens
+    sizes={
+        "attention": lengths(*(2**k for k in range(8, 14))),
+        "meta": lengths(*(2**k for k in range(8, 12))),  # times 4 layers: 8,192 tokens
     },
-    seconds=10.0,
+    seconds=dict.fromkeys(PARTS, 10.0),
 )
-QUICK_PLAN = Plan({"attention": (16, 32), "meta": (16, 32)}, seconds=0.05, peaks=False)
-
-
-@cache
-def installed() -> dict[str, str]:
-    """The peer, if it is here, and its version."""
-    with suppress(PackageNotFoundError):
-        return {PEER: version(PEER)}
-    return {}
+QUICK_PLAN = Plan(
+    sizes=dict.fromkeys(PARTS, lengths(16, 32)),
+    seconds=dict.fromkeys(PARTS, 0.05),
+    thorough=False,
+)
 
 
 def attention(name: str, tokens: int) -> Attention:
@@ -158,7 +142,22 @@ def peer_attention(causal: bool, device: str) -> Callable[..., Tensor]:
     return call
 
 
-def prepare(name: str, size: Size, causal: bool, device: str, backward: bool = True) -> Work:
+def prepare(
+    name: str,
+    size: Size,
+    device: str,
+    *,
+    causal: bool = False,
+    depth: int = 0,
+    backward: bool = True,
+) -> Work:
+    """The work of an attention, or of a meta-learner over `depth` layers."""
+    if depth:
+        return prepare_meta(name, size, depth, device=device, backward=backward)
+    return prepare_attention(name, size, causal, device=device, backward=backward)
+
+
+def prepare_attention(name: str, size: Size, causal: bool, *, device: str, backward: bool) -> Work:
     """An attention's work: its output, or output and gradients of q, k and v."""
     torch.manual_seed(1)
     shape = (3, size["batch"], HEADS, size["tokens"], HEAD_DIM)
@@ -169,10 +168,10 @@ def prepare(name: str, size: Size, causal: bool, device: str, backward: bool = T
     else:
         layer = attention(name, size["tokens"]).to(device)
         call = partial(layer, group=1 if causal else None)
-    return as_work(lambda: call(*given), given, above, backward)
+    return as_work(lambda: call(*given), given, above, backward=backward)
 
 
-def prepare_meta(name: str, size: Size, depth: int, device: str, backward: bool = True) -> Work:
+def prepare_meta(name: str, size: Size, depth: int, *, device: str, backward: bool) -> Work:
     """A meta-learner's work: its output, or output and gradient of the layers it reads."""
     torch.manual_seed(1)
     seq = size["tokens"]
@@ -180,7 +179,7 @@ def prepare_meta(name: str, size: Size, depth: int, device: str, backward: bool 
     depths = torch.randn(size["batch"], seq, depth, HIDDEN).to(device).requires_grad_(backward)
     above = torch.randn(size["batch"], seq, HIDDEN).to(device)
     wanted = [depths, *meta.parameters()]
-    return as_work(lambda: meta(depths), wanted, above, backward)
+    return as_work(lambda: meta(depths), wanted, above, backward=backward)
 
 
 def kind(name: str, depth: int) -> Kind:
@@ -190,7 +189,7 @@ def kind(name: str, depth: int) -> Kind:
 
 
 def as_work(
-    call: Callable[[], Tensor], wanted: Sequence[Tensor], above: Tensor, backward: bool
+    call: Callable[[], Tensor], wanted: Sequence[Tensor], above: Tensor, *, backward: bool
 ) -> Work:
     def work() -> tuple[Tensor, ...]:
         with value_checks(False), torch.set_grad_enabled(backward):
@@ -200,81 +199,23 @@ def as_work(
     return work
 
 
-def work_of(table: Table, name: str, size: Size, device: str, backward: bool = True) -> Work:
-    if table.depth:
-        return prepare_meta(name, size, table.depth, device, backward)
-    return prepare(name, size, table.causal, device, backward)
-
-
-def step_alone(table_name: str, name: str, size: Size, device: str) -> Work:
-    """What the process that measures peak memory runs; a small step loads the libraries before."""
-    table = {key: one for tables in PARTS.values() for key, one in tables.items()}[table_name]
-    work_of(table, name, {"batch": 1, "tokens": 16}, device)()
-    return work_of(table, name, size, device)
-
-
-def row(table: Table, key: str, size: Size, backward: bool, plan: Plan, device: str) -> dict:
-    """One row: the Performers shown equal, all timed, their peak memory measured."""
-    absent = {}
-    if PEER in table.names and not installed():
-        absent[PEER] = f"{PEER} is not installed"
-    works = {
-        name: work_of(table, name, size, device, backward)
-        for name in table.names
-        if name not in absent
-    }
-    same = {name: works[name]() for name in (PERFORMER, PEER) if name in works}
-    if len(same) > 1:
-        running.assert_same_results(same, TOLERANCE)
-    for name, work in works.items():
-        if name not in same:
-            work()
-    seconds = plan.seconds / (1 if backward else 4)
-    candidates = running.timed(works, table.names[0], seconds, device)
-    del works, same
-    for name, one in candidates.items():
-        if plan.peaks and backward:
-            target = f"{Path(__file__).resolve()}:step_alone"
-            one["peak_mib"] = (
-                running.peak_memory(target, key, name, size, device, device=device) / 2**20
-            )
-    made = running.bench_row(size, backward, candidates, absent=absent)
-    for name, reason in absent.items():
-        print(f"  {name:32}absent: {reason}", flush=True)
-    return made
-
-
-def measure(part: str, plan: Plan, device: str) -> list[dict]:
-    """All tables of one part."""
-    sizes = tuple({"batch": 1, "tokens": tokens} for tokens in plan.lengths[part])
-    made = []
-    for key, table in PARTS[part].items():
-
-        def one(table: Table, size: Size, backward: bool, key: str = key) -> dict:
-            return row(table, key, size, backward, plan, device)
-
-        grown = partial(growth, table)
-        (found,) = running.bench_tables({key: table}, sizes, one, installed(), grown)
-        if not table.depth:
-            found["verdict"] = verdict(found["rows"])
-            print(found["verdict"])
-        made.append(found)
-    return made
+def check(works: dict[str, Work], table: Table, size: Size, *, backward: bool, device: str) -> None:
+    run_once(works, [(PERFORMER, PEER)], TOLERANCE)
 
 
 def part_precision(plan: Plan, device: str) -> list[dict]:
-    size = {"batch": 1, "tokens": plan.lengths["meta"][-1]}
-
-    def rows() -> list[dict]:
-        made = []
-        for name in (FUSED, PERFORMER):
-            work = prepare_meta(name, size, 4, device, backward=False)
-            shown = size | {"features": FEATURES} if name == PERFORMER else size
-            made.append(running.precision_row(work, shown, plan.seconds, device))
-        return made
-
+    size = plan.sizes["meta"][-1]
+    shown = {FUSED: size, PERFORMER: size | {"features": FEATURES}}
+    passes = ((shown[name], prepare(name, size, device, depth=4, backward=False)) for name in shown)
     title = "A meta-learner over 4 layers, fused attention and Performer, forward: in fewer bits"
-    return running.precision_tables(title, rows, device)
+    return precision_tables(title, passes, plan.seconds["meta"], device=device)
+
+
+def more(table: str, rows: list[dict]) -> dict:
+    one = next(tables[table] for tables in PARTS.values() if table in tables)
+    depth = one.case.get("depth", 0)
+    found: dict = {"exponents": {name: growth(name, rows, depth) for name in one.names}}
+    return found if depth else found | {"verdict": verdict(rows)}
 
 
 def verdict(rows: list[dict]) -> dict:
@@ -282,7 +223,7 @@ def verdict(rows: list[dict]) -> dict:
 
     The crossover is interpolated between two lengths, on logarithmic axes.
     """
-    steps = [r for r in rows if r["pass"] == "forward+backward"]
+    steps = [r for r in rows if r["pass"] == STEP]
     ratios = [(r["size"]["tokens"], ratio_of(r, FUSED)) for r in steps]
     found = {"crossover": None, "of_fused_at_longest": round(1 / ratios[-1][1], 3)}
     for (n, before), (m, after) in itertools.pairwise(ratios):
@@ -300,32 +241,33 @@ def ratio_of(one: dict, name: str) -> float:
     return one["candidates"][name]["ratio"]["median"]
 
 
-def growth(table: Table, name: str, rows: list[dict]) -> dict | None:
+def growth(name: str, rows: list[dict], depth: int) -> dict | None:
     """Exponents of time and memory of a training step in the length, beside the predicted ones."""
-    rows = [r for r in rows if r["pass"] == "forward+backward" and name in r["candidates"]]
-    rows = rows[(len(rows) - 1) // 2 :]  # below, the cost of a call hides that of the work
-    if len(rows) < 2:
+    sizes, found = larger_half(name, [row for row in rows if row["pass"] == STEP])
+    if not sizes:
         return None
-    lengths, found = [r["size"]["tokens"] for r in rows], [r["candidates"][name] for r in rows]
-    made = {
-        "from_tokens": lengths[0],
-        "time": running.exponent(lengths, [one["ms"] for one in found]),
-        "memory": running.memory_exponent(lengths, [one["peak_mib"] for one in found]),
-        "memory_predicted": 1,
-    }
-    if table.depth:
-        work = [
-            meta_flops(kind(name, table.depth), n, HIDDEN, heads=HEADS, depth=table.depth)
-            for n in lengths
-        ]
-        return made | {"time_predicted": running.exponent(lengths, work)}
-    return made | {"time_predicted": 2 if name == FUSED else 1}
+    lengths = [size["tokens"] for size in sizes]
+    time = 2 if name == FUSED else 1
+    if depth:
+        work = [meta_flops(kind(name, depth), n, HIDDEN, heads=HEADS, depth=depth) for n in lengths]
+        time = exponent(lengths, work)
+    predicted = {"time_predicted": time, "memory_predicted": 1}
+    return {"from_tokens": lengths[0]} | exponents(lengths, found) | predicted
+
+
+CANDIDATES = Candidates(
+    prepare=prepare,
+    check=check,
+    small={"tokens": 16},
+    needs=NEEDS,
+    more=more,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
-    print("peers here:", installed() or "none (see `make parity`)")
-    parts = {part: partial(measure, part) for part in PARTS} | {"precision": part_precision}
-    running.bench_main("omninet", "OmniNet", (FULL_PLAN, QUICK_PLAN), parts, TABLES, argv)
+    parts = CANDIDATES.parts(PARTS) | {"precision": part_precision}
+    title = "OmniNet"
+    bench_main("omninet", title, (FULL_PLAN, QUICK_PLAN), parts=parts, tables=TABLES, argv=argv)
 
 
 if __name__ == "__main__":

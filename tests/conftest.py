@@ -8,6 +8,7 @@ import importlib.util
 import json
 import random
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
 
@@ -63,7 +64,7 @@ def _only_marked_tests_compile(
 
 
 @pytest.fixture(scope="module")
-def bench(request: pytest.FixtureRequest) -> ModuleType:
+def bench(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """The benchmark of the test file's STEM, as on a machine without peers."""
     name = f"bench_{request.module.STEM}"
     file = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
@@ -72,8 +73,13 @@ def bench(request: pytest.FixtureRequest) -> ModuleType:
     with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
         patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
         spec.loader.exec_module(module)
-    module.installed = dict
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("archbook.timing.peers.version", _not_installed)
+        yield module
+
+
+def _not_installed(library: str) -> str:
+    raise PackageNotFoundError(library)
 
 
 @pytest.fixture
@@ -83,9 +89,8 @@ def written(
     """Where a quick run writes, its folder standing in for the repository."""
     stem = request.module.STEM
     stand_in = tmp_path / "results" / stem / "bench.json"
-    frame = "archbook.running.benchmark"
-    monkeypatch.setattr(f"{frame}.results_path", lambda stem, name: stand_in)
-    monkeypatch.setattr(f"{frame}.ROUNDS", (2, 2))
+    monkeypatch.setattr("archbook.timing.results.results_path", lambda stem, name: stand_in)
+    monkeypatch.setattr("archbook.timing.rounds.ROUNDS", (2, 2))
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
     yield tmp_path / ".runs" / stem / "bench.json"
     gc.unfreeze()  # the benchmark set aside what the tests before it had made

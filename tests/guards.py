@@ -22,21 +22,23 @@ TENSORS = {"torch", "jaxtyping"}
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
     # shared rooms
-    "attention": ({"checks", "precision"}, TENSORS),
+    "attention": ({"autocast", "checks"}, TENSORS),
+    "autocast": (set(), {"torch"}),
+    "awake": (set(), set()),
     "checks": (set(), {"torch"}),
     "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
     "dca": ({"checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
     "plotting": (set(), {"matplotlib", "cycler", "PIL", "IPython"}),
-    "precision": (set(), {"torch"}),
     "running": ({"files"}, {"torch", "numpy", "tqdm", "jsonschema", "referencing"}),
-    "teaching": ({"running"}, {"torch", "IPython", "myst_nb"}),
+    "teaching": ({"running", "timing"}, {"torch", "IPython", "myst_nb"}),
+    "timing": ({"files", "running"}, {"torch", "numpy"}),
     "vocabulary": (set(), set()),
     # chapters: no data, no plotting, no other chapter
     "egnn": ({"checks"}, TENSORS),
     "folded_cnn": ({"checks"}, TENSORS | {"einops"}),
     "gfnn": ({"checks"}, TENSORS),
-    "lmu": ({"checks", "precision"}, TENSORS),
+    "lmu": ({"autocast", "checks"}, TENSORS),
     "msa_transformer": ({"checks", "dca", "vocabulary"}, TENSORS),
     "omninet": ({"attention", "checks"}, TENSORS),
 }

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from archbook.running import check_bench, peak_memory
+from archbook.timing import check_bench, peak_bytes
 
 STEM = "egnn"
 SMALL = {"graphs": 2, "nodes": 4, "layers": 2}
@@ -36,9 +36,8 @@ def test_a_row_says_which_candidate_is_absent_and_why(quick: Callable):
 
 
 def test_a_peer_that_holds_all_pairs_is_left_out_of_large_graphs(
-    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+    bench: ModuleType,
 ):
-    monkeypatch.setattr(bench, "installed", lambda: {"egnn-pytorch": "0.2.8"})
     size = {"k": 8, "layers": 4}
     assert bench.why_absent("egnn-pytorch", size | {"nodes": 1_000}) is None
     assert "30 GiB" in bench.why_absent("egnn-pytorch", size | {"nodes": 10_000})
@@ -59,7 +58,7 @@ def test_a_candidate_that_computes_something_else_is_not_timed(
 
 @pytest.mark.parametrize("size", [SMALL, SPARSE])
 def test_positions_move_so_that_their_update_is_compared(bench: ModuleType, size: dict):
-    _, x, *gradients = bench.prepare("edge list", size, False, "cpu")()
+    _, x, *gradients = bench.prepare("edge list", size, "cpu")()
     moved = (x - bench.graphs(size, "cpu", False)[1]).abs().max()
     assert moved > 1e-3 if size is SMALL else moved < 1e-6
     assert all(gradient.abs().max() > 0 for gradient in gradients)
@@ -67,7 +66,7 @@ def test_positions_move_so_that_their_update_is_compared(bench: ModuleType, size
 
 def test_every_weight_has_the_same_values_in_every_candidate(bench: ModuleType):
     sums = {
-        name: [float(g.double().sum()) for g in bench.prepare(name, SMALL, False, "cpu")()]
+        name: [float(g.double().sum()) for g in bench.prepare(name, SMALL, "cpu")()]
         for name in OURS_AND_OFFICIAL
     }
     assert sums["dense"] == pytest.approx(sums["edge list"], rel=1e-3, abs=1e-6)
@@ -76,7 +75,7 @@ def test_every_weight_has_the_same_values_in_every_candidate(bench: ModuleType):
 
 def test_neighbours_that_are_searched_are_those_of_the_edge_list(bench: ModuleType):
     given, searched = (
-        bench.prepare(name, SPARSE, False, "cpu")()
+        bench.prepare(name, SPARSE, "cpu")()
         for name in ("edge list", "edge list, neighbours searched")
     )
     assert all(map(torch.equal, given, searched))
@@ -130,5 +129,5 @@ def test_a_candidate_that_ran_at_one_size_has_no_exponent(bench: ModuleType):
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"nodes": 1024, "k": 8, "layers": 2}
     messages = size["nodes"] * size["k"] * bench.WIDTH * 4
-    target = f"{bench.__file__}:step_alone"
-    assert peak_memory(target, "edge list", size, False, "cpu") > 2 * size["layers"] * messages
+    given = {"name": "edge list", "size": size, "device": "cpu"}
+    assert peak_bytes(f"{bench.__file__}:prepare", given) > 2 * size["layers"] * messages

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from archbook.folded_cnn import cost
-from archbook.running import check_bench, peak_memory
+from archbook.timing import check_bench, peak_bytes
 
 STEM = "folded_cnn"
 
@@ -155,5 +155,5 @@ def test_exponents_are_those_of_a_power_of_the_images(bench: ModuleType):
 
 def test_peak_memory_of_a_batch_is_measured_in_a_process_of_its_own(bench: ModuleType):
     first_maps = 256 * 32 * 22 * 52 * 4  # what the first layer writes
-    target = f"{bench.__file__}:step_alone"
-    assert peak_memory(target, 1, 256, "torch.float32", "cpu") > first_maps
+    given = {"fold": 1, "images": 256, "dtype": "torch.float32", "device": "cpu"}
+    assert peak_bytes(f"{bench.__file__}:prepare", given) > first_maps

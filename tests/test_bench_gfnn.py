@@ -7,7 +7,8 @@ from types import ModuleType
 import pytest
 import torch
 
-from archbook.running import check_bench, peak_memory
+from archbook.running import read_results
+from archbook.timing import check_bench, peak_bytes
 
 STEM = "gfnn"
 
@@ -56,9 +57,15 @@ def test_a_gather_of_64_sets_a_sample_is_left_out(bench: ModuleType):
     assert bench.why_absent("cells", large) is None
 
 
-def test_the_largest_size_is_the_issue_s(bench: ModuleType):
-    assert bench.FULL.peers[-1] == bench.square(3, 6, 64, 4096)
-    assert bench.FULL.peers[-2] == bench.square(2, 8, 64, 4096)
+@pytest.mark.parametrize("part", ["peers", "orders", "growth", "latency"])
+def test_the_committed_table_is_of_the_sizes_that_the_plan_has_now(bench: ModuleType, part: str):
+    (table,) = (t for t in read_results(STEM, "bench")["tables"] if t["name"] == part)
+    measured = {tuple(sorted(row["size"].items())) for row in table["rows"]}
+    planned = [
+        {key: value for key, value in size.items() if key not in bench.CANDIDATES.hidden}
+        for size in bench.FULL.sizes[part]
+    ]
+    assert measured == {tuple(sorted(size.items())) for size in planned}
 
 
 def test_the_rule_counts_rows_within_a_quarter_of_the_best_order(bench: ModuleType):
@@ -103,5 +110,5 @@ def test_exponents_are_those_of_a_power_of_the_number_of_experts(bench: ModuleTy
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = bench.square(2, 4, 16, 512)
     gathered = size["batch"] * 16 * size["hidden"] ** 2 * 4  # bytes of one layer's matrices
-    target = f"{bench.__file__}:step_alone"
-    assert peak_memory(target, "per-sample gather", size, "cpu") > 2 * gathered
+    given = {"name": "per-sample gather", "size": size, "device": "cpu"}
+    assert peak_bytes(f"{bench.__file__}:prepare", given) > 2 * gathered

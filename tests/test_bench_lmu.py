@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from archbook.running import check_bench, peak_memory
+from archbook.timing import check_bench, peak_bytes
 
 STEM = "lmu"
 
@@ -36,7 +36,7 @@ def test_tables_of_another_machine_are_not_kept(quick: Callable, written: Path):
 
 
 def test_the_lstm_has_the_weights_of_the_lmu_within_five_percent(bench: ModuleType):
-    for size in bench.FULL.last:
+    for size in bench.FULL.sizes["last"]:
         lmu, lstm = (
             sum(p.numel() for p in bench.network(name, size).parameters())
             for name in (bench.BASE, bench.LSTM)
@@ -56,5 +56,6 @@ def test_exponents_are_those_of_a_power_of_the_length(bench: ModuleType):
 
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"order": 32, "T": 1024, "batch": 16, "hidden": 4}
+    given = {"name": "FFT", "size": size, "device": "cpu"}
     states = size["order"] * size["T"] * size["batch"] * 4
-    assert peak_memory(f"{bench.__file__}:step_alone", "FFT", size, "cpu") > 2 * states
+    assert peak_bytes(f"{bench.__file__}:prepare", given) > 2 * states

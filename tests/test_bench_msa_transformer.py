@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from archbook.running import assert_same_results, check_bench, peak_memory
+from archbook.timing import assert_same_results, check_bench, peak_bytes
 
 STEM = "msa_transformer"
 SMALL = {"rows": 4, "columns": 6}
@@ -54,7 +54,7 @@ def test_a_candidate_that_computes_something_else_is_not_timed(
 
 @pytest.mark.parametrize("kind", EQUAL)
 def test_outputs_and_all_gradients_are_compared(bench: ModuleType, kind: str):
-    found = {name: bench.prepare(name, SMALL, kind, "cpu")() for name in EQUAL[kind]}
+    found = {name: bench.prepare(name, SMALL, "cpu", kind=kind)() for name in EQUAL[kind]}
     assert_same_results(found, bench.TOLERANCE)
     weights = [n for n, _ in bench.ours("ours", kind).named_parameters() if "contact" not in n]
     assert len(found["ours"]) == 1 + len(weights) + (kind != "model")
@@ -64,7 +64,7 @@ def test_outputs_and_all_gradients_are_compared(bench: ModuleType, kind: str):
 @pytest.mark.parametrize("name", ["untied", "untied, maps formed"])
 def test_of_one_row_untied_attention_computes_the_same(bench: ModuleType, name: str):
     alone = {"rows": 1, "columns": 6}
-    found = {n: bench.prepare(n, alone, "row", "cpu")() for n in ("ours", name, bench.FULL)}
+    found = {n: bench.prepare(n, alone, "cpu", kind="row")() for n in ("ours", name, bench.FULL)}
     assert_same_results(found, bench.TOLERANCE)
 
 
@@ -113,4 +113,5 @@ def test_a_candidate_that_ran_at_one_size_has_no_exponent(bench: ModuleType):
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"rows": 32, "columns": 64}
     hidden = size["rows"] * size["columns"] * bench.HIDDEN * 4
-    assert peak_memory(f"{bench.__file__}:step_alone", "ours", size, "row", "cpu") > 4 * hidden
+    given = {"name": "ours", "size": size, "device": "cpu", "kind": "row"}
+    assert peak_bytes(f"{bench.__file__}:prepare", given) > 4 * hidden

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from archbook.running import check_bench, peak_memory
+from archbook.timing import check_bench, peak_bytes
 
 STEM = "omninet"
 
@@ -26,11 +26,13 @@ def test_a_peer_that_computes_something_else_stops_it(
         layer = bench.attention(bench.PERFORMER, 16)
         return lambda q, k, v: 1.01 * layer(q, k, v, group=1 if causal else None)
 
-    monkeypatch.setattr(bench, "installed", lambda: {bench.PEER: "1.1.4"})
+    monkeypatch.setattr("archbook.timing.peers.version", lambda library: "1.1.4")
     monkeypatch.setattr(bench, "peer_attention", wrong)
     table, size = bench.PARTS["attention"]["causal"], {"batch": 1, "tokens": 16}
     with pytest.raises(AssertionError, match="performer-pytorch differs from Performer"):
-        bench.row(table, "causal", size, True, bench.QUICK_PLAN, "cpu")
+        bench.CANDIDATES.row(
+            table, size, bench.STEP, plan=bench.QUICK_PLAN, part="attention", device="cpu"
+        )
 
 
 def made_row(tokens: int, fused: float, peer: float) -> dict:
@@ -56,7 +58,6 @@ def test_without_a_crossover_there_is_none(bench: ModuleType):
 
 
 def test_predicted_exponents_are_those_of_the_operation_counts(bench: ModuleType):
-    table = bench.PARTS["meta"]["meta_2"]
     rows = [
         {
             "size": {"tokens": n},
@@ -68,8 +69,8 @@ def test_predicted_exponents_are_those_of_the_operation_counts(bench: ModuleType
         }
         for n in (4096, 8192, 16384, 32768)
     ]
-    performer = bench.growth(table, "Performer", rows)
-    full = bench.growth(table, "fused attention", rows)
+    performer = bench.growth("Performer", rows, 2)
+    full = bench.growth("fused attention", rows, 2)
     assert performer["time"] == pytest.approx(1.5)
     assert performer["memory"] == pytest.approx(1)
     assert performer["time_predicted"] == pytest.approx(1)
@@ -79,5 +80,5 @@ def test_predicted_exponents_are_those_of_the_operation_counts(bench: ModuleType
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"batch": 1, "tokens": 4096}
     one = 4 * size["tokens"] * bench.HIDDEN  # bytes of q, k, v, the output and each gradient
-    found = peak_memory(f"{bench.__file__}:step_alone", "both_ways", "Performer", size, "cpu")
-    assert found > 3 * one
+    given = {"name": "Performer", "size": size, "device": "cpu"}
+    assert peak_bytes(f"{bench.__file__}:prepare", given) > 3 * one

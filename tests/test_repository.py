@@ -17,7 +17,8 @@ from guards import MAY_IMPORT, import_faults, notation_faults, place_faults, pla
 from tools.chapters import chapters
 
 from archbook.data.numbers import english
-from archbook.running import check_bench, check_results, wanted_cells
+from archbook.running import check_results, wanted_cells
+from archbook.timing import check_bench
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "code" / "archbook"

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from archbook.running import device_name, environment, precisions, read_results
+from archbook.running import device_name, environment, read_results
+from archbook.timing import precisions
 
 
 def assert_same_module(mine: nn.Module, reference: nn.Module, *inputs: Any, **kwargs: Any) -> None:
@@ -186,7 +187,7 @@ def show_card(stem: str, work: Callable[[], tuple[Tensor, ...]], device: torch.d
     the words that there is no such result. `work` returns the pass's tensors, the output first.
     """
     if device.type == "cuda":
-        where, candidates = device_name(device), precisions(work, 1.0, str(device))
+        where, candidates = device_name(device), precisions(work, 1.0, device=str(device))
     else:
         try:
             tables = read_results(stem, "bench_cuda")["tables"]

@@ -16,8 +16,8 @@ from archbook.attention.linear import (
     normalized,
     read,
 )
+from archbook.autocast import without_autocast
 from archbook.checks import as_size, require_choice, require_input, require_like, require_tensor
-from archbook.precision import without_autocast
 
 KERNELS = ("softmax", "relu")
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from archbook.autocast import without_autocast
 from archbook.checks import require_choice, require_finite, require_like, require_tensor
 from archbook.lmu.delay import impulse_response, legendre_delay_matrices
-from archbook.precision import without_autocast
 
 MODES = ("auto", "recurrent", "fft", "chunked")
 FFT_INPUTS = 8192  # batch x channels x time up to which the FFT won (benchmarks/bench_lmu.py)

@@ -1,16 +1,5 @@
-"""Running things: devices and seeds, experiments and their results, timing and memory."""
+"""Running experiments: devices and seeds, training that resumes, results files."""
 
-from archbook.running.bench_results import check_bench, write_bench
-from archbook.running.benchmark import (
-    assert_same_results,
-    bench_main,
-    bench_row,
-    bench_tables,
-    captured,
-    exponent,
-    memory_exponent,
-    timed,
-)
 from archbook.running.cells import wanted_cells
 from archbook.running.environment import (
     available_devices,
@@ -24,9 +13,6 @@ from archbook.running.environment import (
 )
 from archbook.running.experiment import main
 from archbook.running.fitting import fit, warmed_cosine
-from archbook.running.measuring import interleaved, ratios
-from archbook.running.memory import peak_memory
-from archbook.running.precision import precision_row, precision_tables, precisions
 from archbook.running.results import (
     check_results,
     read_results,
@@ -37,36 +23,20 @@ from archbook.running.run import Run
 
 __all__ = [
     "Run",
-    "assert_same_results",
     "available_devices",
-    "bench_main",
-    "bench_row",
-    "bench_tables",
-    "captured",
-    "check_bench",
     "check_results",
     "device_name",
     "environment",
-    "exponent",
     "fit",
     "git_commit",
-    "interleaved",
     "main",
-    "memory_exponent",
-    "peak_memory",
     "pick_device",
-    "precision_row",
-    "precision_tables",
-    "precisions",
-    "ratios",
     "read_results",
     "repository_root",
     "results_path",
     "seed_everything",
     "summarise",
     "synchronize",
-    "timed",
     "wanted_cells",
     "warmed_cosine",
-    "write_bench",
 ]

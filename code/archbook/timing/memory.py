@@ -1,4 +1,7 @@
-"""Peak memory of one piece of work: on the CPU measured in a fresh process of its own."""
+"""Peak memory of one piece of work: on the CPU measured in a fresh process of its own.
+
+Our own, since asv's peakmem counts a process from its start, imports and preparation included.
+"""
 
 import gc
 import importlib
@@ -7,29 +10,37 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
-_CHILD = "from archbook.running.memory import report; report()"
+_CHILD = "from archbook.timing.memory import report; report()"
 
 
-def peak_memory(target: str, *args: Any, device: str = "cpu", timeout: float = 600.0) -> int:
+def peak_bytes(
+    target: str,
+    given: Mapping[str, Any],
+    *,
+    before: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    timeout: float = 600.0,
+) -> int:
     """Bytes by which the memory grows at its highest while the target's work runs once.
 
     `target` is "module:function" or "path/to/file.py:function". The function is called with
-    `args` (numbers, text, lists, dicts), prepares everything, and returns a callable without
-    arguments: that call alone is measured. On the CPU this is the growth of the resident
-    set (Linux only). On a card it is that of the memory which torch has allocated there; torch
-    counts it exactly, so no process of its own is needed.
+    the arguments `given` (numbers, text, lists, dicts), prepares everything, and returns a callable
+    without arguments: that call alone is measured. `before`, arguments of a small work, which is
+    run first, lets libraries load what they need once. On the CPU this is the growth of the
+    resident set (Linux only). On a card it is that of the memory which torch has allocated there;
+    torch counts it exactly, so no process of its own is needed.
     """
     if not all(target.rpartition(":")):
         raise ValueError(f'wanted "module:function" or "file.py:function", given {target!r}')
     if torch.device(device).type == "cuda":
-        return measure(_built(target, args))
+        return growth_of(_built(target, given, before))
     settings = {
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         # Freed blocks go back to the system at once: else a later piece of work would reuse
@@ -38,7 +49,7 @@ def peak_memory(target: str, *args: Any, device: str = "cpu", timeout: float = 6
         "MALLOC_TRIM_THRESHOLD_": "65536",
     }
     process = subprocess.run(
-        [sys.executable, "-c", _CHILD, target, json.dumps(args)],
+        [sys.executable, "-c", _CHILD, target, json.dumps([given, before])],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
@@ -47,7 +58,7 @@ def peak_memory(target: str, *args: Any, device: str = "cpu", timeout: float = 6
     )
     if process.returncode != 0:
         raise RuntimeError(
-            f"{target} with {args} ended with code {process.returncode}:\n{process.stderr[-4000:]}"
+            f"{target} with {given} ended with code {process.returncode}:\n{process.stderr[-4000:]}"
         )
     return int(process.stdout.split()[-1])  # the work itself may have printed something before
 
@@ -55,12 +66,17 @@ def peak_memory(target: str, *args: Any, device: str = "cpu", timeout: float = 6
 def report() -> None:
     """What the fresh process does: prepare, measure one call, print the bytes."""
     target, arguments = sys.argv[1:]
-    print(measure(_built(target, json.loads(arguments))))
+    print(growth_of(_built(target, *json.loads(arguments))))
 
 
-def _built(target: str, args: Sequence[Any]) -> Callable[[], Any]:
-    place, _, function = target.rpartition(":")
-    return getattr(_load(place), function)(*args)
+def _built(
+    target: str, given: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> Callable[[], Any]:
+    place, _, name = target.rpartition(":")
+    build = getattr(_load(place), name)
+    if before is not None:
+        build(**before)()
+    return build(**given)
 
 
 def _load(place: str) -> ModuleType:
@@ -75,7 +91,7 @@ def _load(place: str) -> ModuleType:
     return module
 
 
-def measure(work: Callable[[], Any]) -> int:
+def growth_of(work: Callable[[], Any]) -> int:
     """Bytes by which memory grows at its highest during one call, in this process."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()

@@ -1,19 +1,21 @@
 """What a card makes of a forward pass: its launches and kernels, and the price of fewer bits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from archbook.running.benchmark import Work, bench_row, timed
+from archbook.timing.rounds import timed
+from archbook.timing.tables import FORWARD, bench_row, bench_table
+from archbook.timing.works import Work
 
 PRECISIONS = ("float32", "TF32", "bfloat16")
 KERNELS = 3  # of which the names are kept, the longest running first
 
 
-def precisions(work: Work, seconds: float, device: str) -> dict:
+def precisions(work: Work, seconds: float, *, device: str) -> dict:
     """The candidates of a row: a pass in float32, with TF32 products, under autocast in bfloat16.
 
     `work` gives a float32 pass's tensors, the output first. Each candidate also has `error`, the
@@ -24,7 +26,7 @@ def precisions(work: Work, seconds: float, device: str) -> dict:
     works = {name: _in_precision(work, name, device) for name in PRECISIONS}
     outputs = {name: one()[0].float() for name, one in works.items()}
     exact = outputs[PRECISIONS[0]]
-    candidates = timed(works, PRECISIONS[0], seconds, device)
+    candidates = timed(works, PRECISIONS[0], seconds, device=device)
     for name, one in candidates.items():
         one["error"] = float((outputs[name] - exact).abs().max() / exact.abs().max())
         if torch.device(device).type == "cuda":
@@ -32,17 +34,20 @@ def precisions(work: Work, seconds: float, device: str) -> dict:
     return candidates
 
 
-def precision_row(work: Work, size: dict, seconds: float, device: str) -> dict:
-    """A row of the table `precision`."""
-    return bench_row(size, False, precisions(work, seconds, device))
+def precision_tables(
+    title: str, passes: Iterable[tuple[dict, Work]], seconds: float, *, device: str
+) -> list[dict]:
+    """The table `precision` of a benchmark, on a card alone: a CPU has no TF32 and no launches.
 
-
-def precision_tables(title: str, rows: Callable[[], list[dict]], device: str) -> list[dict]:
-    """The table `precision` of a benchmark, on a card alone: a CPU has no TF32 and no launches."""
+    passes: a size and its work for each row; drawn from, one by one, only on a card.
+    """
     if torch.device(device).type == "cpu":
         return []
     print(title)
-    return [{"name": "precision", "title": title, "baseline": PRECISIONS[0], "rows": rows()}]
+    rows = [
+        bench_row(size, FORWARD, precisions(work, seconds, device=device)) for size, work in passes
+    ]
+    return [bench_table("precision", title, rows, baseline=PRECISIONS[0])]
 
 
 def launches(work: Callable[[], object]) -> tuple[int, list[str]]:

@@ -1,17 +1,9 @@
-"""The frame of the benchmarks: unequal candidates stop it, exponents are those of a power."""
+"""Works are shown equal before they are timed; unequal ones stop a benchmark."""
 
 import pytest
 import torch
 
-from archbook.running import (
-    assert_same_results,
-    captured,
-    exponent,
-    memory_exponent,
-    precision_row,
-    precision_tables,
-)
-from archbook.running.precision import launches
+from archbook.timing import assert_same_results, captured, run_once
 
 
 def test_candidates_that_differ_are_not_timed():
@@ -32,14 +24,30 @@ def test_candidates_that_agree_to_the_tolerance_pass():
         assert_same_results({"a": (torch.ones(2),), "b": (torch.ones(2) * 1.0005,)}, 1e-4)
 
 
-def test_the_exponent_is_that_of_a_power():
-    assert exponent([4, 8, 16], [16 / 7, 64 / 7, 256 / 7]) == pytest.approx(2)
-    assert memory_exponent([4, 8, 16], [12.0, 24.0, 48.0]) == pytest.approx(1)
+def counted(calls: list[str], name: str, value: float):
+    def work() -> tuple[torch.Tensor, ...]:
+        calls.append(name)
+        return (torch.full((2,), value),)
+
+    return work
 
 
-@pytest.mark.parametrize("peaks", [[None, 24.0], [3.0, 24.0]])
-def test_peaks_that_are_missing_or_small_have_no_exponent(peaks):
-    assert memory_exponent([4, 8], peaks) is None
+def test_every_work_runs_once_whether_it_has_an_equal_or_not():
+    calls: list[str] = []
+    values = {"base": 1.0, "unlike": 5.0, "equal": 1.0, "alone": 7.0}
+    works = {name: counted(calls, name, value) for name, value in values.items()}
+    run_once(works, [["base", "absent", "equal"], ["alone"], ["absent"]])
+    assert sorted(calls) == sorted(works)
+
+
+def test_a_work_unlike_its_group_s_first_stops():
+    calls: list[str] = []
+    values = {"a": 1.0, "b": 2.0, "c": 2.0, "d": 2.02}
+    works = {name: counted(calls, name, value) for name, value in values.items()}
+    groups = [["a"], ["b", "c", "d"]]
+    with pytest.raises(AssertionError, match="d differs from b by 1.0e-02"):
+        run_once(works, groups)
+    run_once(works, groups, 0.02)
 
 
 @pytest.mark.gpu
@@ -65,26 +73,3 @@ def test_a_captured_step_keeps_its_inputs_and_sees_what_is_written_into_them():
     replay = capture(second)
     second.copy_(first)
     torch.testing.assert_close(replay(), step(first))
-
-
-def test_fewer_bits_are_timed_and_their_errors_told():
-    torch.manual_seed(0)
-    x, weight = torch.randn(64, 64), torch.randn(64, 64)
-    before = torch.get_float32_matmul_precision()
-    row = precision_row(lambda: (x @ weight,), {"rows": 64}, seconds=0.01, device="cpu")
-    found = row["candidates"]
-    assert list(found) == ["float32", "TF32", "bfloat16"]
-    assert found["float32"]["error"] == 0
-    assert 1e-4 < found["bfloat16"]["error"] < 2e-2
-    assert torch.get_float32_matmul_precision() == before
-    assert precision_tables("a CPU has none", lambda: [row], "cpu") == []
-    (table,) = precision_tables("a card", lambda: [row], "cuda:0")
-    assert table["rows"] == [row]
-
-
-@pytest.mark.gpu
-def test_launches_are_those_of_the_work_alone():
-    x = torch.ones(1000, device="cuda")
-    number, kernels = launches(lambda: x.add_(1).mul_(2).exp_())
-    assert number == 3
-    assert len(kernels) == 3
