@@ -13,24 +13,20 @@ from archbook.running.benchmark import (
 )
 from archbook.running.cells import wanted_cells
 from archbook.running.environment import (
-    available_devices,
     device_name,
     environment,
-    git_commit,
     pick_device,
-    repository_root,
     seed_everything,
     synchronize,
 )
 from archbook.running.experiment import main
-from archbook.running.fitting import fit, warmed_cosine
+from archbook.running.fitting import cosine_adam, fit, warmed_adamw
 from archbook.running.measuring import interleaved, ratios
 from archbook.running.memory import peak_memory
 from archbook.running.precision import precision_row, precision_tables, precisions
 from archbook.running.results import (
     check_results,
     read_results,
-    results_path,
     summarise,
 )
 from archbook.running.run import Run
@@ -38,18 +34,17 @@ from archbook.running.run import Run
 __all__ = [
     "Run",
     "assert_same_results",
-    "available_devices",
     "bench_main",
     "bench_row",
     "bench_tables",
     "captured",
     "check_bench",
     "check_results",
+    "cosine_adam",
     "device_name",
     "environment",
     "exponent",
     "fit",
-    "git_commit",
     "interleaved",
     "main",
     "memory_exponent",
@@ -60,13 +55,11 @@ __all__ = [
     "precisions",
     "ratios",
     "read_results",
-    "repository_root",
-    "results_path",
     "seed_everything",
     "summarise",
     "synchronize",
     "timed",
     "wanted_cells",
-    "warmed_cosine",
+    "warmed_adamw",
     "write_bench",
 ]
