@@ -33,7 +33,7 @@ def rng() -> torch.Generator:
 def test_a_curriculum_brings_classes_in_and_takes_none_back(accuracy):
     config = replace(accuracy["Config"](), fold=4, curriculum=True, epochs=24)
     labels = torch.arange(2_000) % 100
-    order = accuracy["Order"](config, labels, 100, rng())
+    order = accuracy["Order"](config, labels, 100, generator=rng())
     seen = [set(labels[order(epoch)].tolist()) for epoch in range(24)]
     sizes = [10 * (1 + epoch // 2) for epoch in range(18)]
     assert [len(one) for one in seen] == [*sizes, *[100] * 6]
@@ -43,7 +43,7 @@ def test_a_curriculum_brings_classes_in_and_takes_none_back(accuracy):
 
 def test_the_papers_epochs_have_the_papers_curriculum(accuracy):
     config = accuracy["SIZES"]["paper"]["numbers_f4"]
-    order = accuracy["Order"](config, torch.arange(100), 100, rng())
+    order = accuracy["Order"](config, torch.arange(100), 100, generator=rng())
     steps = [e for e in range(1, 1500) if order.classes(e) != order.classes(e - 1)]
     assert steps == list(range(60, 541, 60))
 
@@ -51,7 +51,7 @@ def test_the_papers_epochs_have_the_papers_curriculum(accuracy):
 @pytest.mark.parametrize("curriculum", [False, True])
 def test_an_epoch_has_as_many_images_with_few_classes_as_with_all(accuracy, curriculum):
     config = replace(accuracy["Config"](), fold=4, curriculum=curriculum)
-    order = accuracy["Order"](config, torch.arange(2_000) % 100, 100, rng())
+    order = accuracy["Order"](config, torch.arange(2_000) % 100, 100, generator=rng())
     assert len(order(0)) == 2_000
 
 
@@ -61,7 +61,7 @@ def groups(order: torch.Tensor) -> set[tuple[int, ...]]:
 
 def test_fixed_groups_meet_again_in_every_epoch(accuracy):
     config = replace(accuracy["Config"](), fold=4, grouping="fixed")
-    order = accuracy["Order"](config, torch.arange(400) % 10, 10, rng())
+    order = accuracy["Order"](config, torch.arange(400) % 10, 10, generator=rng())
     first, second = order(0), order(1)
     assert groups(first) == groups(second)
     assert not torch.equal(first, second)
@@ -69,7 +69,7 @@ def test_fixed_groups_meet_again_in_every_epoch(accuracy):
 
 def test_groups_are_drawn_anew_in_every_epoch(accuracy):
     config = replace(accuracy["Config"](), fold=4)
-    order = accuracy["Order"](config, torch.arange(400) % 10, 10, rng())
+    order = accuracy["Order"](config, torch.arange(400) % 10, 10, generator=rng())
     assert len(groups(order(0)) & groups(order(1))) < 3
 
 
@@ -84,7 +84,7 @@ def test_no_image_is_in_two_parts(accuracy):
 def test_the_scaled_down_and_the_narrow_net_have_equal_flops(accuracy):
     sizes = accuracy["SIZES"]["full"]
     flops = [
-        accuracy["cost"](accuracy["build"](c, c.resolution, c.resolution, 10), 1).flops
+        accuracy["cost"](accuracy["build"](c, c.resolution, c.resolution, classes=10), 1).flops
         for c in (sizes["scaled_down"], sizes["narrow"])
     ]
     assert flops[0] == pytest.approx(flops[1], rel=0.04)
@@ -94,7 +94,9 @@ def test_the_start_is_the_one_that_is_asked_for(accuracy):
     config = accuracy["SIZES"]["full"]["signs_f4"]
     torch.manual_seed(0)
     spread = {
-        start: accuracy["build"](replace(config, start=start), 32, 32, 10).head.weight.std().item()
+        start: accuracy["build"](replace(config, start=start), 32, 32, classes=10)
+        .head.weight.std()
+        .item()
         for start in ("authors", "torch")
     }
     assert spread["authors"] == pytest.approx(0.01, rel=0.1)
@@ -159,7 +161,7 @@ def test_a_busy_server_lets_a_queue_build_up_and_takes_it_in_large_calls(serving
 
 def test_the_real_server_answers_all_images_of_a_stream(serving):
     config = serving["SIZES"]["tiny"]["f4"]
-    found = serving["train"](config, serving["Run"](quiet=True))
+    found = serving["measure"](config, serving["Run"](quiet=True))
     assert len(found["p50_ms"]) == len(found["rate"]) == len(config.loads)
     assert all(a <= b for a, b in zip(found["p50_ms"], found["p99_ms"], strict=True))
     assert isinstance(serving["timed_server"](config, 4, torch.zeros(1)).server, nn.Module)

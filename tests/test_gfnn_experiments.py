@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from archbook.data import locomotion
+from archbook.gfnn import MLP, multiply_adds
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "gfnn"
 
@@ -43,8 +44,14 @@ def test_a_roll_out_of_a_clip_s_own_frames_is_the_clip(motion: ModuleType):
             torch.testing.assert_close(x[0, 84:88], wanted, atol=1e-4, rtol=0)
         return torch.cat([states[frame + 1], advance[frame, None]])[None]
 
-    start = states[:1], clip.phase[:1].float(), speed[:1]
-    out = motion.roll_out(told, *start, lambda frame: speed[frame, None], 40)
+    out = motion.roll_out(
+        told,
+        states[:1],
+        clip.phase[:1].float(),
+        speed_before=speed[:1],
+        command=lambda frame: speed[frame, None],
+        frames=40,
+    )
     places = clip.motion.positions() - clip.motion.root[0] * torch.tensor([1.0, 1, 0])
     flat = motion.turned(places[..., :2], -clip.heading[0].expand(places.shape[:2]))
     wanted = torch.cat([flat, places[..., 2:]], -1)[1:41].float()
@@ -100,7 +107,9 @@ def test_multiply_adds_are_those_of_the_page_s_table(regressions: ModuleType):
         "mann": 8 * P + M + 2 * 32 + 32 * 32 + 32 * 8,
     }.items():
         model = regressions.Model(regressions.MATCHED[name])
-        assert regressions.multiply_adds(model) == wanted
+        assert multiply_adds(model.body) == wanted
+    with pytest.raises(TypeError, match="wanted a network of archbook.gfnn, given Linear"):
+        multiply_adds(MLP(2, 3, 1).layers[0])
 
 
 def test_the_matched_walker_stores_what_the_grid_does(motion: ModuleType):

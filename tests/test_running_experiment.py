@@ -10,7 +10,7 @@ import torch
 
 from archbook.files import write_json
 from archbook.running import check_results, main, wanted_cells
-from archbook.running.cells import Place
+from archbook.running.cells import Cell, Place
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Experiment:
     def __call__(self, options="", sizes=SIZES, seeds=SEEDS, train=None):
         self.trained.clear()
         file = self.root / "experiments" / "toy" / "line.py"
-        main(str(file), sizes, train or self.train, seeds, argv=options.split())
+        main(str(file), sizes, train or self.train, seeds=seeds, argv=options.split())
         return list(self.trained)
 
     def read(self, path):
@@ -148,7 +148,8 @@ def test_the_folder_of_many_changes_has_a_name_of_bounded_length(tmp_path):
 
 def test_a_cell_that_another_process_works_on_is_left_to_it(experiment, capsys):
     place = Place.of(str(experiment.root / "experiments/toy/line.py"), "full", {})
-    with place.claim("mlp", 0) as ours:
+    cell = Cell(place, "mlp", 0, config=Config(order=5), settings={})
+    with cell.claim() as ours:
         assert ours
         assert experiment("--size full --seeds 0") == [(4, 0)]
     assert "mlp seed 0: another process is at it" in capsys.readouterr().out
@@ -194,8 +195,8 @@ def test_malformed_sizes_are_refused(experiment, sizes, error, message):
 @pytest.mark.parametrize(
     ("metrics", "error", "message"),
     [
-        (None, TypeError, "wanted train to return a dict"),
-        ({}, TypeError, "wanted train to return a dict"),
+        (None, TypeError, "to return a dict"),
+        ({}, TypeError, "to return a dict"),
         ({"loss": float("nan")}, ValueError, "metrics.loss: wanted a finite number"),
         ({"loss": torch.ones(())}, TypeError, "metrics.loss: wanted a number"),
     ],

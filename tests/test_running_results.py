@@ -11,9 +11,9 @@ from archbook.running import (
     check_results,
     environment,
     read_results,
-    results_path,
     summarise,
 )
+from archbook.running.results import results_path
 
 
 @pytest.fixture

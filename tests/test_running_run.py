@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from archbook.running import Run, checkpoint, fit, progress
-from archbook.running.progress import Progress, clock
+from archbook.running import Run, checkpoint, cosine_adam, fit, warmed_adamw
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def start(tmp_path):
 
     def new_run(**settings):
         settings = {"checkpoint_seconds": 0.0, "quiet": True, **settings}
-        return Run("cpu", 0, "tiny", folder=tmp_path, cell="toy-0", **settings)
+        return Run("cpu", 0, folder=tmp_path, cell="toy-0", **settings)
 
     return new_run
 
@@ -207,23 +206,21 @@ def test_the_generator_of_a_card_is_saved_too(monkeypatch, kind):
     assert held[0].item() == 1
 
 
-def test_in_a_log_progress_is_a_line_a_minute(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    with Progress(4, 1, "toy-0 fit") as bar:
+@pytest.mark.parametrize(("watched", "wanted"), [(False, ["2/5"]), (True, ["1/5", "2/5", "3/5"])])
+def test_progress_is_a_bar_on_a_terminal_and_a_line_a_minute_in_a_log(
+    monkeypatch, capsys, watched, wanted
+):
+    now = iter(range(0, 10_000, 40))  # seconds: every step takes 40 of them
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched, raising=False)
+    bar = Run(cell="toy-0")._progress(5, 0, "toy-0 fit")
+    bar._time = lambda: next(now)
+    bar.start_t = bar.last_print_t = bar._time()
+    for _ in range(3):
         bar.update()
-    assert capsys.readouterr().out.startswith("  toy-0 fit: 2/4 steps, 0:00 so far, about 0:00")
-    assert bar.line(60.0).endswith("2/4 steps, 1:00 so far, about 2:00 left")
-
-
-def test_on_a_terminal_progress_is_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with Progress(4, 0, "toy-0 fit") as bar:
-        bar.update()
-    assert "toy-0 fit" in capsys.readouterr().err
-
-
-def test_a_clock_shows_hours_only_when_there_are_some():
-    assert [clock(59.6), clock(3599), clock(3661)] == ["1:00", "59:59", "1:01:01"]
+    told = capsys.readouterr().err
+    bar.close()
+    assert "toy-0 fit" in told
+    assert [f"{n}/5" for n in range(1, 6) if f"{n}/5" in told] == wanted
 
 
 # ---- the shared training loop ----
@@ -237,7 +234,8 @@ def fitted(run, steps: int = 60) -> tuple[nn.Module, dict]:
         x = torch.randn(8, 3, generator=draw)
         return (model(x) - x.sum(1, keepdim=True)).square().mean()
 
-    return model, fit(run, model, loss, steps, 0.1, draw=draw)
+    rule = warmed_adamw(model, 0.1, steps)
+    return model, fit(run, model, loss, steps=steps, rule=rule, clip=1.0, draw=draw)
 
 
 def test_fit_lowers_the_loss_and_draws_its_curve():
@@ -262,3 +260,36 @@ def test_a_killed_fit_ends_with_the_same_numbers(start, monkeypatch):
     model, curve = fitted(start())
     assert curve == wanted
     assert torch.equal(model.weight, whole.weight)
+
+
+def test_a_look_sees_the_losses_since_the_last_one_and_keeps_its_own_curve():
+    seen: list[tuple[int, int]] = []
+    model = nn.Linear(3, 1)
+
+    def look(step, losses):
+        seen.append((step, len(losses)))
+
+    curve = fit(
+        Run(quiet=True),
+        model,
+        lambda: model(torch.ones(3)).square().sum(),
+        steps=7,
+        rule=cosine_adam(model, 0.1, 7),
+        look=look,
+        every=3,
+    )
+    assert curve == {}
+    assert seen == [(3, 3), (6, 3)]
+
+
+def test_a_gradient_is_cut_only_where_a_norm_is_given():
+    def moved(clip: float | None) -> float:
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.ones_(model.weight)
+        optimizer = torch.optim.SGD(model.parameters(), 1.0)
+        rule = optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+        fit(Run(quiet=True), model, lambda: 5 * model.weight.sum(), steps=1, rule=rule, clip=clip)
+        return 1.0 - model.weight.item()
+
+    assert moved(None) == 5.0
+    assert moved(1.0) == pytest.approx(1.0, abs=1e-4)

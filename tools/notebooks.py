@@ -26,18 +26,24 @@ import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from archbook.files import write_bytes
+
 ROOT = Path(__file__).parents[1]
 SECONDS_PER_CELL = 300
 BOOTSTRAP_TAGS = ["remove-cell"]
 COLAB_LINK = re.compile(r"(https://colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)")
 
-# Colab shows the launch button's notebook with a GPU where one is free. No language version: it
-# would change with the machine that ran the notebook last.
+# What every notebook says, the assignments too. No language version: it would change with the
+# machine that ran the notebook last.
+PYTHON = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# Colab shows the launch button's notebook with a GPU where one is free.
 METADATA = {
     "accelerator": "GPU",
     "colab": {"gpuType": "T4", "provenance": []},
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
+    **PYTHON,
 }
 # What jupyter clients leave in a cell: times, scroll state, ids of a session.
 KEPT_CELL_METADATA = {"tags", "mystnb"}
@@ -209,14 +215,12 @@ def execute(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> bool:
-    """Writes only where something changed, by write-then-rename; True where it did."""
+    """Writes only where something changed; True where it did."""
     nbformat.validate(notebook)
     text = nbformat.writes(notebook) + "\n"
     if path.read_text(encoding="utf-8") == text:
         return False
-    draft = path.with_suffix(".ipynb.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_bytes(path, text.encode())
     return True
 
 

@@ -37,7 +37,8 @@ def _refuse_unwritable(value: Any, what: str) -> None:
 
 def write_json(path: Path | str, obj: Any) -> None:
     """Write by renaming a finished file into place: a kill leaves the old file or the new one."""
-    text = json.dumps(as_json(obj, Path(path).name), indent=1, ensure_ascii=False)
+    _refuse_unwritable(obj, Path(path).name)
+    text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False)
     # A list of numbers takes one line: a curve of a thousand points is one line of a diff. (A
     # line break inside a text is written as backslash n, so nothing in a text can match.)
     text = re.sub(r"\[\n\s+([^\[\]{}\"]+?)\n\s*\]", _on_one_line, text)

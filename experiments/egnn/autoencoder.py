@@ -99,6 +99,7 @@ def train(config: Config, run: Run) -> dict:
     draw = torch.Generator().manual_seed(run.seed)  # of the batches and the noise
     state = dict(model=model, chosen=chosen, optimizer=optimizer, schedule=schedule, draw=draw)
     with value_checks(False):
+        # Not `running.fit`: it counts epochs, of batches that are drawn anew for each.
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             total = torch.zeros((), device=run.device)
             for batch in batches_of(size, config.batch, draw):

@@ -160,7 +160,7 @@ def rotation(generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, data: NBodySet, Q: Tensor | None = None, shift: float = 0.0):
+def predict(model: nn.Module, data: NBodySet, Q: Tensor | None = None, *, shift: float = 0.0):
     """Predictions for the systems turned by Q and moved by `shift` along every axis."""
     Q = torch.eye(3, device=data.x.device) if Q is None else Q.to(data.x.device)
     parts = zip(data.x.split(500), data.v.split(500), data.charges.split(500), strict=True)
@@ -197,6 +197,7 @@ def train(config: Config, run: Run) -> dict:
     shuffle = torch.Generator().manual_seed(run.seed)
     state = dict(model=model, chosen=chosen, optimizer=optimizer, shuffle=shuffle)
     with value_checks(False):
+        # Not `running.fit`: it counts epochs, and validates after some of them.
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             for batch in torch.randperm(config.systems, generator=shuffle).split(config.batch):
                 data = fit.take(batch)

@@ -180,7 +180,7 @@ def errors(model: nn.Module, graphs: Graphs, size: int) -> Tensor:
     return torch.cat(parts).double().mean(0).cpu()
 
 
-def fit_network(config: Config, run: Run, parts: dict[str, Molecules], y: dict[str, Tensor]):
+def fit_network(config: Config, run: Run, parts: dict[str, Molecules], *, y: dict[str, Tensor]):
     """(test errors, normalised; further metrics) of the epoch with the least validation error."""
     graphs = {part: Graphs(parts[part], y[part], run.device) for part in parts}
     model = network(config, y["train"].shape[1]).to(run.device)
@@ -194,6 +194,7 @@ def fit_network(config: Config, run: Run, parts: dict[str, Molecules], y: dict[s
     shuffle = torch.Generator().manual_seed(run.seed)
     state = dict(model=model, chosen=chosen, optimizer=optimizer, schedule=schedule)
     with value_checks(False):
+        # Not `running.fit`: it counts epochs, of batches that share nothing but their size.
         for epoch in run.steps(config.epochs, best=best, curve=curve, shuffle=shuffle, **state):
             for inputs, answer in graphs["train"].batches(config.batch, shuffle):
                 loss = (model(**inputs) - answer).abs().mean(0).sum()
@@ -292,7 +293,7 @@ def train(config: Config, run: Run) -> dict:
     elif config.model == "ridge":
         test, more = fit_ridge(parts, normalised)
     else:
-        test, more = fit_network(config, run, parts, normalised)
+        test, more = fit_network(config, run, parts, y=normalised)
     mae = {
         f"test_mae_{name}_{UNITS[name]}": error
         for name, error in zip(names(config), (test * scale).tolist(), strict=True)

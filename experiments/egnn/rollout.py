@@ -14,7 +14,7 @@ from torch.nn.functional import smooth_l1_loss
 from archbook.checks import value_checks
 from archbook.data.nbody import draw_systems, simulate
 from archbook.egnn import EGNN, complete_edges
-from archbook.running import Run, main
+from archbook.running import Run, cosine_adam, fit, main
 
 SEEDS_OF = {"train": 50, "valid": 51, "test": 52}  # of the simulated systems
 LEAP = 100  # simulator steps a model step
@@ -64,23 +64,23 @@ class Leap(nn.Module):
         return x.reshape(shape), new.reshape(shape)
 
 
-def trajectories(part: str, systems: int, config: Config, device) -> tuple[Tensor, ...]:
+def trajectories(part: str, systems: int, config: Config, *, device) -> tuple[Tensor, ...]:
     """x and v (systems, frames, particles, 3), charges (systems, particles), float32."""
     start = draw_systems(systems, seed=SEEDS_OF[part])
     x, v = simulate(*start, steps=LEAP * config.frames + 1, sample_every=LEAP)
     return x.float().to(device), v.float().to(device), start[2].float().to(device)
 
 
-def loss_of(model: nn.Module, data: tuple[Tensor, ...], system: Tensor, frame: Tensor) -> Tensor:
+def loss_of(model: nn.Module, data: tuple[Tensor, ...], place: tuple[Tensor, Tensor]) -> Tensor:
     """Huber's loss: a close encounter throws a velocity far off, and must not rule the rest."""
-    x, v, charges = data
+    (x, v, charges), (system, frame) = data, place
     found_x, found_v = model(x[system, frame], v[system, frame], charges[system])
     wanted_x, wanted_v = x[system, frame + 1], v[system, frame + 1]
     return smooth_l1_loss(found_x, wanted_x, beta=0.1) + smooth_l1_loss(found_v, wanted_v, beta=0.1)
 
 
 @torch.no_grad()
-def rolled(model: nn.Module, x: Tensor, v: Tensor, charges: Tensor, length: int) -> Tensor:
+def rolled(model: nn.Module, x: Tensor, v: Tensor, *, charges: Tensor, length: int) -> Tensor:
     """Positions (systems, length, particles, 3) after 1, 2, .. model steps."""
     frames = []
     for _ in range(length):
@@ -95,11 +95,11 @@ def measure(model: nn.Module, config: Config, data: tuple[Tensor, ...]) -> dict:
     first, last = config.start, config.start + config.rollout
     truth = x[:, first + 1 : last + 1]
     x, v = x[:, first], v[:, first]
-    found = rolled(model, x, v, charges, config.rollout)
+    found = rolled(model, x, v, charges=charges, length=config.rollout)
     time = TIME * torch.arange(1, config.rollout + 1, device=x.device)[:, None, None]
     straight = x[:, None] + time * v[:, None]
     Q = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))[0].to(x)
-    turned = rolled(model, x @ Q.T, v @ Q.T, charges, config.rollout)
+    turned = rolled(model, x @ Q.T, v @ Q.T, charges=charges, length=config.rollout)
 
     def by_frame(positions: Tensor) -> list[float]:
         distance = (positions - truth).norm(dim=-1)  # (systems, frames, particles)
@@ -120,34 +120,37 @@ def measure(model: nn.Module, config: Config, data: tuple[Tensor, ...]) -> dict:
 
 def train(config: Config, run: Run) -> dict:
     sizes = {"train": config.systems, "valid": config.systems // 5, "test": config.systems // 5}
-    data = {part: trajectories(part, size, config, run.device) for part, size in sizes.items()}
+    data = {
+        part: trajectories(part, size, config, device=run.device) for part, size in sizes.items()
+    }
     model = Leap(config.hidden, config.layers).to(run.device)
     chosen = copy.deepcopy(model)
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.train_steps)
     draw = torch.Generator().manual_seed(run.seed)
     best = {"valid_loss": float("inf"), "step": 0}
-    state = dict(model=model, chosen=chosen, optimizer=optimizer, schedule=schedule, draw=draw)
 
     def pairs(part: str, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         systems, frames = data[part][0].shape[:2]
         system = torch.randint(systems, (count,), generator=generator)
         return system, torch.randint(frames - 1, (count,), generator=generator)
 
-    look = pairs("valid", 2000, torch.Generator().manual_seed(0))
+    held_out = pairs("valid", 2000, torch.Generator().manual_seed(0))
+
+    def loss() -> Tensor:
+        return loss_of(model, data["train"], pairs("train", config.batch, draw))
+
+    def look(step: int, _: list[float]) -> None:
+        if step % config.check_every and step < config.train_steps:
+            return
+        with torch.no_grad():
+            valid = loss_of(model, data["valid"], held_out).item()
+        if valid < best["valid_loss"]:
+            best.update(valid_loss=valid, step=step)
+            chosen.load_state_dict(model.state_dict())
+
+    how = dict(rule=cosine_adam(model, config.learning_rate, config.train_steps), look=look)
+    state = dict(draw=draw, best=best, chosen=chosen)
     with value_checks(False):
-        for step in run.steps(config.train_steps, best=best, **state):
-            loss = loss_of(model, data["train"], *pairs("train", config.batch, draw))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if (step + 1) % config.check_every == 0 or step + 1 == config.train_steps:
-                with torch.no_grad():
-                    valid = loss_of(model, data["valid"], *look).item()
-                if valid < best["valid_loss"]:
-                    best.update(valid_loss=valid, step=step + 1)
-                    chosen.load_state_dict(model.state_dict())
+        fit(run, model, loss, steps=config.train_steps, **how, **state)
     weights = sum(p.numel() for p in model.parameters())
     return measure(chosen, config, data["test"]) | best | {"weights": weights}
 

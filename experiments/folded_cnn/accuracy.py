@@ -161,7 +161,7 @@ def _resized(x: Tensor, size: int) -> Tensor:
     return small.round().clamp(0, 255).to(torch.uint8)
 
 
-def build(config: Config, height: int, width: int, classes: int) -> FoldedNet:
+def build(config: Config, height: int, width: int, *, classes: int) -> FoldedNet:
     if config.data == "signs":
         net = NoScopeCNN(height, width, classes, filters=16, dense=128, fold=config.fold)
     else:
@@ -177,7 +177,7 @@ def build(config: Config, height: int, width: int, classes: int) -> FoldedNet:
 class Order:
     """Which images an epoch sees, in which order: neighbours in it are neighbours in a group."""
 
-    def __init__(self, config: Config, labels: Tensor, classes: int, generator: torch.Generator):
+    def __init__(self, config: Config, labels: Tensor, classes: int, *, generator: torch.Generator):
         self.config, self.labels, self.generator = config, labels, generator
         # drawn once, from a seed of their own: a resumed run finds the same ones
         own = torch.Generator().manual_seed(generator.initial_seed())
@@ -233,7 +233,7 @@ def train(config: Config, run: Run) -> dict:
         lambda step: (1 + math.cos(math.pi * step / total_steps)) / 2 if config.cosine else 1.0,
     )
     shuffle = torch.Generator().manual_seed(run.seed)
-    order_of = Order(config, y.cpu(), classes, shuffle)
+    order_of = Order(config, y.cpu(), classes, generator=shuffle)
     chosen = copy.deepcopy(model)  # the weights of the best epoch
     best = {"valid_accuracy": -1.0, "epoch": 0, "cpu_seconds": 0.0}
     curve = {"curve_epoch": [], "curve_classes": [], "curve_loss": [], "curve_valid_accuracy": []}
@@ -241,6 +241,7 @@ def train(config: Config, run: Run) -> dict:
         model=model, chosen=chosen, optimizer=optimizer, schedule=schedule, shuffle=shuffle
     )
     with value_checks(False):
+        # Not `running.fit`: it counts epochs, each with an order and classes of its own.
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             before, total = time.process_time(), torch.zeros((), device=run.device)
             for batch in order_of(epoch)[: steps * config.batch].split(config.batch):

@@ -45,6 +45,7 @@ def serve(
     push: Callable[[int, int], tuple[int, float]],
     flush: Callable[[], float],
     arrivals: np.ndarray,
+    *,
     most: int,
     wait: float,
 ) -> tuple[np.ndarray, float]:
@@ -109,7 +110,7 @@ def timed_server(config: Config, fold: int, images: Tensor) -> Timed:
 
 
 @torch.no_grad()
-def train(config: Config, run: Run) -> dict:
+def measure(config: Config, run: Run) -> dict:
     if config.most % config.fold:
         raise ValueError(f"most must be divisible by fold = {config.fold}, got {config.most}")
     shape = GAME_CNNS[config.net]["height"], GAME_CNNS[config.net]["width"]
@@ -130,7 +131,9 @@ def train(config: Config, run: Run) -> dict:
         for step in run.steps(len(config.loads), curve=curve):
             rate = config.loads[step] * capacity
             arrivals = np.cumsum(gaps) / rate
-            done, busy = serve(folded.push, folded.flush, arrivals, config.most, config.wait)
+            done, busy = serve(
+                folded.push, folded.flush, arrivals, most=config.most, wait=config.wait
+            )
             late = 1e3 * (done - arrivals)
             curve["rate"].append(rate)
             curve["throughput"].append(config.images / float(done.max() - arrivals[0]))
@@ -141,4 +144,4 @@ def train(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    main(__file__, SIZES, train)
+    main(__file__, SIZES, measure)

@@ -43,8 +43,9 @@ from archbook.gfnn import (
     GridFunctionedNetwork,
     ModeAdaptiveNetwork,
     PhaseFunctionedNetwork,
+    multiply_adds,
 )
-from archbook.running import Run, main
+from archbook.running import Run, cosine_adam, fit, main
 
 COMMANDS = tuple(round(0.8 + 0.2 * k, 1) for k in range(15))  # m/s
 UNSEEN = (1.8, 2.6)  # m/s: no clip moves at a speed between these
@@ -156,24 +157,6 @@ def _group_deviation(values: Tensor, extra: list[int]) -> Tensor:
     return torch.cat([part.square().mean().sqrt().expand(len(part)) for part in parts])
 
 
-def multiply_adds(model: Character) -> int:
-    """Of one frame: the matrices' products, and the blending of parameters where there is any."""
-    body, kind = model.body, model.config.model
-    if kind == "copy":
-        return 0
-    if kind in ("mlp", "fourier"):
-        layers = (body.mlp if kind == "fourier" else body).layers
-        return sum(layer.weight.numel() for layer in layers) + (
-            body.B.numel() if kind == "fourier" else 0
-        )
-    one = sum(layer.W[0].numel() + layer.b[0].numel() for layer in body.layers)
-    product = sum(layer.W[0].numel() for layer in body.layers)
-    if kind == "mann":
-        gate = sum(layer.weight.numel() for layer in body.gate.layers)
-        return len(body.layers[0].W) * one + product + gate
-    return math.prod(body.layers[0].grid.block) * one + product
-
-
 # ---- roll-outs ----
 
 
@@ -192,6 +175,7 @@ def roll_out(
     model: Callable[[Tensor, Tensor], Tensor],
     state: Tensor,
     phase: Tensor,
+    *,
     speed_before: Tensor,
     command: Callable[[int], Tensor],
     frames: int,
@@ -295,7 +279,14 @@ def follow(model: Character, device: torch.device) -> dict:
     for name, parts in HELD_OUT.items():
         first = parts["test"][0]
         state, phase, speed = start_of(name, device, first)
-        there = roll_out(model, state, phase, speed, lambda _, speed=speed: speed, FOLLOW)
+        there = roll_out(
+            model,
+            state,
+            phase,
+            speed_before=speed,
+            command=lambda _, speed=speed: speed,
+            frames=FOLLOW,
+        )
         own = [gait for gait in gaits() if gait.name == name]
         wanted = torch.stack([stretch(gait, first + 1, FOLLOW) for gait in own], 1).to(device)
         errors.append(100 * (there.poses - wanted).norm(dim=-1).mean((1, 2)))
@@ -316,9 +307,9 @@ def commanded(model: Character, known: Tensor, device: torch.device) -> dict:
         model,
         state.expand(count, -1),
         phase.expand(count),
-        speed.expand(count),
-        lambda _: wanted,
-        ROLLOUT,
+        speed_before=speed.expand(count),
+        command=lambda _: wanted,
+        frames=ROLLOUT,
     )
     pelvis = out.joints[:, :, 0]
     seconds = (ROLLOUT - 1 - SETTLE) / FPS
@@ -349,7 +340,7 @@ def changing(model: Character, device: torch.device, keep: bool) -> dict:
     def command(frame: int) -> Tensor:
         return torch.full_like(speed, [v for start, v in CHANGES if start <= frame][-1])
 
-    out = roll_out(model, state, phase, speed, command, ROLLOUT)
+    out = roll_out(model, state, phase, speed_before=speed, command=command, frames=ROLLOUT)
     x = out.joints[:, 0, 0, 0]
     width = 15
     found: dict[str, list] = {"curve_change": rounded((x[width:] - x[:-width]) * FPS / width)[::3]}
@@ -377,33 +368,31 @@ def train(config: Config, run: Run) -> dict:
     for name in ("train", "valid", "test"):
         pairs = frame_pairs(name)
         parts[name] = FramePairs(**{k: v.to(run.device) for k, v in vars(pairs).items()})
-    fit = parts["train"]
-    model = Character(config, fit).to(run.device)
+    shown = parts["train"]
+    model = Character(config, shown).to(run.device)
     if config.steps:
-        optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
         draw = torch.Generator().manual_seed(run.seed)
-        x, y = model.scaled(fit.x), (fit.y - model.y_mean) / model.y_std
-        state = dict(model=model, optimizer=optimizer, schedule=schedule, draw=draw)
+        x, y = model.scaled(shown.x), (shown.y - model.y_mean) / model.y_std
+
+        def loss() -> Tensor:
+            batch = torch.randint(len(shown), (config.batch,), generator=draw)
+            given = x[batch].clone()
+            noise = torch.randn(config.batch, STATE, generator=draw)
+            given[:, :STATE] += config.noise * noise.to(run.device)
+            return mse_loss(model.standard(given, shown.g[batch]), y[batch])
+
+        rule = cosine_adam(model, config.learning_rate, config.steps)
         with value_checks(False):
-            for _ in run.steps(config.steps, **state):
-                batch = torch.randint(len(fit), (config.batch,), generator=draw)
-                given = x[batch].clone()
-                noise = torch.randn(config.batch, STATE, generator=draw)
-                given[:, :STATE] += config.noise * noise.to(run.device)
-                loss = mse_loss(model.standard(given, fit.g[batch]), y[batch])
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-    metrics = {"multiply_adds": multiply_adds(model)}
+            fit(run, model, loss, steps=config.steps, rule=rule, draw=draw)
+    copies = config.model == "copy"
+    metrics = {"multiply_adds": 0 if copies else multiply_adds(model.body)}
     metrics["weights"] = sum(p.numel() for p in model.parameters())
     with value_checks(False):
         for name, pairs in parts.items():
             metrics |= one_step(model, pairs, name)
         metrics |= follow(model, run.device)
-        if config.model != "copy":
-            known = pose_positions(fit.y[:, :STATE])
+        if not copies:
+            known = pose_positions(shown.y[:, :STATE])
             metrics |= commanded(model, known, run.device)
             metrics |= changing(model, run.device, config == GRID and run.seed == 0)
     return metrics | of_the_clips()

@@ -25,8 +25,9 @@ from archbook.gfnn import (
     GridFunctionedNetwork,
     ModeAdaptiveNetwork,
     PhaseFunctionedNetwork,
+    multiply_adds,
 )
-from archbook.running import Run, main
+from archbook.running import Run, cosine_adam, fit, main
 
 MODELS = ("gfnn", "mlp", "fourier", "pfnn", "mann")
 PICTURE = 32  # points a side of the map of the error that is kept
@@ -153,25 +154,6 @@ class Model(nn.Module):
         )
 
 
-def multiply_adds(model: Model) -> int:
-    """Of one sample: the matrices' products, and the blending of parameters where there is any."""
-    config, body = model.config, model.body
-    stored = sum(p.numel() for p in body.parameters())
-    if config.model in ("mlp", "fourier"):
-        mlp = body if config.model == "mlp" else body.mlp
-        product = sum(layer.weight.numel() for layer in mlp.layers)
-        return product + (body.B.numel() if config.model == "fourier" else 0)
-    first = body.layers[0].W.shape[0]
-    product = sum(layer.W[0].numel() for layer in body.layers)
-    one = sum(layer.W[0].numel() + layer.b[0].numel() for layer in body.layers)
-    if config.model == "mann":
-        gate = sum(layer.weight.numel() for layer in body.gate.layers)
-        return first * one + product + gate
-    read = math.prod(min(4, nodes) for nodes in body.layers[0].grid.shape)
-    assert stored == first * one
-    return read * one + product
-
-
 @torch.no_grad()
 def predict(model: Model, g: Tensor) -> Tensor:
     return torch.cat([model(part) for part in g.split(4096)])
@@ -195,7 +177,7 @@ def measure(model: Model, test: RegressionSet) -> dict:
 
 
 def train(config: Config, run: Run) -> dict:
-    fit, test = (
+    shown, test = (
         RegressionSet(
             **{
                 key: value.to(run.device)
@@ -205,23 +187,20 @@ def train(config: Config, run: Run) -> dict:
         for part in ("train", "test")
     )
     model = Model(config).to(run.device)
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     draw = torch.Generator().manual_seed(run.seed)
-    state = dict(model=model, optimizer=optimizer, schedule=schedule, draw=draw)
+
+    def loss() -> Tensor:
+        batch = torch.randint(config.points, (config.batch,), generator=draw)
+        return mse_loss(model(shown.g[batch]), shown.y[batch])
+
+    rule = cosine_adam(model, config.learning_rate, config.steps)
     with value_checks(False):
-        for _ in run.steps(config.steps, **state):
-            batch = torch.randint(config.points, (config.batch,), generator=draw)
-            loss = mse_loss(model(fit.g[batch]), fit.y[batch])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+        fit(run, model, loss, steps=config.steps, rule=rule, draw=draw)
         found = measure(model, test)
     if run.seed or config.function != "ripple":
         del found["picture_rms"]
     weights = sum(p.numel() for p in model.parameters())
-    return found | {"weights": weights, "multiply_adds": multiply_adds(model)}
+    return found | {"weights": weights, "multiply_adds": multiply_adds(model.body)}
 
 
 if __name__ == "__main__":

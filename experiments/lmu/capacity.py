@@ -96,12 +96,13 @@ class LSTM(nn.Module):
         return self.readout(self.lstm(u)[0])
 
 
-def train_lstm(config: Config, run: Run, u: Tensor, targets: Tensor) -> tuple[Tensor, int]:
+def train_lstm(config: Config, run: Run, u: Tensor, *, targets: Tensor) -> tuple[Tensor, int]:
     """Mean square error a delay on the test signals, and the number of training steps."""
     model = LSTM(config.order).to(run.device)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
     shuffle = torch.Generator().manual_seed(run.seed)
     cut, steps = config.signals, 0
+    # Not `running.fit`: it trains for a time, not for a number of steps.
     for step in run.steps(1_000_000, model=model, optimizer=optimizer, shuffle=shuffle):
         batch = torch.randperm(cut, generator=shuffle)[: config.batch]
         loss = mse_loss(model(u[batch]), targets[batch])
@@ -120,7 +121,7 @@ def train(config: Config, run: Run) -> dict:
     steps = 0
     with value_checks(False):
         if config.model == "lstm":
-            error, steps = train_lstm(config, run, u, targets)
+            error, steps = train_lstm(config, run, u, targets=targets)
         else:
             error = recall(config, u, targets)
     power = targets[config.signals :].square().mean((0, 1))

@@ -147,6 +147,7 @@ def train(config: Config, run: Run) -> dict:
     curve = {"curve_seconds": [], "curve_valid_accuracy": []}
     state = dict(model=model, optimizer=optimizer, shuffle=shuffle)
     with value_checks(False):
+        # Not `running.fit`: it counts epochs, and validates after each.
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             for batch in torch.randperm(len(labels), generator=shuffle).split(config.batch):
                 loss = binary_cross_entropy_with_logits(model(tokens[batch]), labels[batch])

@@ -133,6 +133,7 @@ def train(config: Config, run: Run) -> dict:
         shuffle = torch.Generator().manual_seed(run.seed)
         state = dict(model=model, chosen=chosen, optimizer=optimizer, schedule=schedule)
         with value_checks(False):
+            # Not `running.fit`: it counts epochs, and lowers the rate after each.
             for epoch in run.steps(config.epochs, best=best, curve=curve, shuffle=shuffle, **state):
                 for batch in torch.randperm(len(x), generator=shuffle).split(config.batch):
                     loss = mse_loss(model(x[batch]), y[batch])

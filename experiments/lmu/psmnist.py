@@ -174,6 +174,7 @@ def train(config: Config, run: Run) -> dict:
     state = dict(model=model, optimizer=optimizer, schedule=schedule, shuffle=shuffle)
     steps = 0
     with value_checks(False):
+        # Not `running.fit`: it may end when its time is up, in the middle of an epoch.
         for step in run.steps(total, order=order, curve=curve, **state):
             if step % steps_per_epoch == 0:
                 order[:] = torch.randperm(len(y), generator=shuffle).tolist()

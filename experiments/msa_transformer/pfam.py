@@ -37,7 +37,7 @@ from archbook.msa_transformer import (
     diversity_subsample,
     mask_tokens,
 )
-from archbook.running import Run, main, warmed_cosine
+from archbook.running import Run, fit, main, warmed_adamw
 from archbook.vocabulary import AMINO_ACIDS, FIRST_LETTER, PADDING
 
 DEPTHS = (16, 32, 64, 128, 256)  # rows shown at test time
@@ -108,7 +108,7 @@ def per_family(method, tokens: Tensor) -> Tensor:
     return method(states(tokens), states=AMINO_ACIDS + 1, gap=AMINO_ACIDS)
 
 
-def stretch(tokens: Tensor, rows: int, columns: int, draw: torch.Generator) -> Tensor:
+def stretch(tokens: Tensor, rows: int, columns: int, *, draw: torch.Generator) -> Tensor:
     """Random rows of a family, in a random stretch of so many columns, padded to the right."""
     chosen = torch.randperm(len(tokens), generator=draw)[:rows]
     first = int(torch.randint(max(1, tokens.shape[1] - columns + 1), (), generator=draw))
@@ -127,7 +127,7 @@ def batches(config: Config, names: tuple[str, ...], draw: torch.Generator):
             singles = math.ceil(config.batch * rows * config.columns / MOST_COLUMNS)
             size = (singles, 1, MOST_COLUMNS)
         chosen = torch.randint(len(data), size[:1], generator=draw).tolist()
-        yield torch.stack([stretch(data[i], *size[1:], draw) for i in chosen])
+        yield torch.stack([stretch(data[i], *size[1:], draw=draw) for i in chosen])
 
 
 def network(config: Config) -> MSATransformer:
@@ -149,7 +149,7 @@ def network(config: Config) -> MSATransformer:
 
 
 def loss_of(
-    model: MSATransformer, tokens: Tensor, config: Config, draw: torch.Generator, device
+    model: MSATransformer, tokens: Tensor, config: Config, *, draw: torch.Generator, device
 ) -> Tensor:
     """Mean surprise at hidden letters, in nats; where a sequence has a gap is not asked."""
     given, hidden = mask_tokens(tokens, draw, config.mask_rate)
@@ -167,33 +167,29 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     metrics: dict = {"weights": sum(p.numel() for p in model.parameters())}
     if config.model == "untrained":
         return model.eval(), metrics
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_cosine(config.steps))
     draw = torch.Generator().manual_seed(run.seed)
     shown = batches(config, kinds(config)["train"], draw)
     chosen = copy.deepcopy(model)
     best = {"valid_loss": float("inf"), "step": 0}
     curve = {"curve_step": [], "curve_loss": [], "curve_valid": []}
-    state = dict(model=model, chosen=chosen, optimizer=optimizer, schedule=schedule)
-    every = max(1, config.steps // 25)
+
+    def loss() -> Tensor:
+        return loss_of(model, next(shown), config, draw=draw, device=run.device)
+
+    def look(step: int, losses: list[float]) -> None:
+        valid = valid_loss(model, config, run.device)
+        curve["curve_step"].append(step)
+        curve["curve_loss"].append(losses[-1])
+        curve["curve_valid"].append(valid)
+        if valid < best["valid_loss"]:
+            best.update(valid_loss=valid, step=step)
+            chosen.load_state_dict(model.state_dict())
+
+    rule = warmed_adamw(model, config.learning_rate, config.steps, betas=(0.9, 0.98))
+    how = dict(clip=1.0, look=look, every=max(1, config.steps // 25))
+    state = dict(draw=draw, best=best, curve=curve, chosen=chosen)
     with value_checks(False):
-        for step in run.steps(config.steps, draw=draw, best=best, curve=curve, **state):
-            loss = loss_of(model, next(shown), config, draw, run.device)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            if (step + 1) % every == 0:
-                valid = valid_loss(model, config, run.device)
-                curve["curve_step"].append(step + 1)
-                curve["curve_loss"].append(loss.item())
-                curve["curve_valid"].append(valid)
-                if valid < best["valid_loss"]:
-                    best.update(valid_loss=valid, step=step + 1)
-                    chosen.load_state_dict(model.state_dict())
+        fit(run, model, loss, steps=config.steps, rule=rule, **how, **state)
     return chosen.eval(), metrics | best | curve
 
 
@@ -203,7 +199,10 @@ def valid_loss(model: MSATransformer, config: Config, device: torch.device) -> f
     draw = torch.Generator().manual_seed(0)
     shown = batches(config, kinds(config)["valid"], draw)
     model.eval()
-    losses = [loss_of(model, next(shown), config, draw, device).item() for _ in range(config.looks)]
+    losses = [
+        loss_of(model, next(shown), config, draw=draw, device=device).item()
+        for _ in range(config.looks)
+    ]
     model.train()
     return sum(losses) / len(losses)
 
@@ -256,7 +255,9 @@ class Reader:
         return self.head.regression(self.features(tokens))[..., 0]
 
 
-def precisions_at_L(score, config: Config, depth: int, choice: str = "") -> dict[str, list[float]]:
+def precisions_at_L(
+    score, config: Config, depth: int, *, choice: str = ""
+) -> dict[str, list[float]]:
     """By kind and measure, the precision of each of its families."""
     found: dict[str, list[float]] = {}
     for kind in ("seen", "valid", "unseen"):
@@ -277,7 +278,7 @@ def measure(score, config: Config, depths: tuple[int, ...]) -> dict:
     for depth in sorted({min(depth, config.deepest) for depth in depths}):
         other_rows = ("random", "nearest") if depth == CHOICES_AT else ()
         for choice in ("", "shuffled", *other_rows):
-            for measured, values in precisions_at_L(score, config, depth, choice).items():
+            for measured, values in precisions_at_L(score, config, depth, choice=choice).items():
                 name = f"{choice}_{measured}_{depth}".lstrip("_")
                 metrics[name] = sum(values) / len(values)
                 if measured.endswith(f"_L_{SEPARATION}"):

@@ -24,7 +24,7 @@ from archbook.dca import (
     pseudo_likelihood,
 )
 from archbook.msa_transformer import ContactHead, MSATransformer, contact_features, mask_tokens
-from archbook.running import Run, main, warmed_cosine
+from archbook.running import Run, fit, main, warmed_adamw
 
 DEPTHS = (8, 16, 32, 64, 128, 256)  # rows shown at test time
 SEPARATION = 3  # |i - j| of a contact, at least
@@ -112,32 +112,29 @@ def network(config: Config) -> MSATransformer:
 def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     tokens = families(config, "train").tokens().to(run.device)
     model = network(config).to(run.device)
-    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_cosine(config.steps))
     draw = torch.Generator().manual_seed(run.seed)
     curve = {"curve_step": [], "curve_loss": []}
-    state = dict(model=model, optimizer=optimizer, schedule=schedule, draw=draw, curve=curve)
-    every = max(1, config.steps // 50)
+
+    def loss() -> Tensor:
+        chosen = torch.randint(config.families, (config.batch,), generator=draw)
+        spread = torch.rand((), generator=draw).item()
+        depth = round(config.least_rows * (config.rows / config.least_rows) ** spread)
+        rows = torch.rand(config.batch, config.rows, generator=draw).argsort(1)[:, :depth]
+        shown = tokens[chosen[:, None], rows]
+        letters = (4, 4 + config.letters)
+        given, masked = mask_tokens(shown.cpu(), draw, config.mask_rate, letters=letters)
+        given, masked = given.to(run.device), masked.to(run.device)
+        logits = model.letter_logits(model.encode(given)[masked])
+        return cross_entropy(logits, shown[masked])
+
+    def look(step: int, losses: list[float]) -> None:
+        curve["curve_step"].append(step)
+        curve["curve_loss"].append(losses[-1])
+
+    rule = warmed_adamw(model, config.learning_rate, config.steps)
+    how = dict(clip=1.0, look=look, every=max(1, config.steps // 50))
     with value_checks(False):
-        for step in run.steps(config.steps, **state):
-            chosen = torch.randint(config.families, (config.batch,), generator=draw)
-            spread = torch.rand((), generator=draw).item()
-            depth = round(config.least_rows * (config.rows / config.least_rows) ** spread)
-            rows = torch.rand(config.batch, config.rows, generator=draw).argsort(1)[:, :depth]
-            shown = tokens[chosen[:, None], rows]
-            letters = (4, 4 + config.letters)
-            given, masked = mask_tokens(shown.cpu(), draw, config.mask_rate, letters=letters)
-            given, masked = given.to(run.device), masked.to(run.device)
-            logits = model.letter_logits(model.encode(given)[masked])
-            loss = cross_entropy(logits, shown[masked])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            if (step + 1) % every == 0:
-                curve["curve_step"].append(step + 1)
-                curve["curve_loss"].append(loss.item())
+        fit(run, model, loss, steps=config.steps, rule=rule, **how, draw=draw, curve=curve)
     weights = sum(p.numel() for p in model.parameters())
     return model.eval(), {"weights": weights} | curve
 
@@ -153,7 +150,7 @@ def features(model: MSATransformer, tokens: Tensor) -> Tensor:
 
 
 def precision_at_K(
-    scores: Tensor, contacts: Tensor, config: Config, order: Tensor | None = None
+    scores: Tensor, contacts: Tensor, config: Config, *, order: Tensor | None = None
 ) -> Tensor:
     """Precision at K, the number of true contacts, of each family; columns may stand in `order`."""
     place = torch.arange(config.columns) if order is None else order
@@ -204,7 +201,7 @@ def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
     for name, (tokens, moved) in controls.items():
         contacts = test.contacts if moved is None else test.contacts[:, moved][:, :, moved]
         for reader, values in scores(seen(test, CONTROL_DEPTH, tokens)).items():
-            found = precision_at_K(values, contacts, config, moved)
+            found = precision_at_K(values, contacts, config, order=moved)
             metrics |= summary(f"{reader}_{name}", found)
     return metrics
 

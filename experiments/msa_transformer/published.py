@@ -92,8 +92,7 @@ def precisions_at_L(scores: Tensor, chain: Chain) -> dict[str, float]:
 
 
 @torch.no_grad()
-def train(config: Config, run: Run) -> dict:
-    """Nothing is trained: the name is the runner's."""
+def measure(config: Config, run: Run) -> dict:
     model = network(config.pretend).to(run.device)
     metrics = {}
     for code in ("1a3a", "5ahw", "1xcr"):
@@ -107,4 +106,4 @@ def train(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    main(__file__, SIZES, train)
+    main(__file__, SIZES, measure)

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, dropout
 
 from archbook.checks import value_checks
 from archbook.omninet import Design, MetaLearner, OmniNet, TokenEmbedding, controls
-from archbook.running import Run, fit, main
+from archbook.running import Run, fit, main, warmed_adamw
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ def train(config: Config, run: Run) -> dict:
     tokens, answers = sequences(config.held_out, config, unseen)
     more = {}
     with value_checks(False):
-        curve = fit(run, model, loss, config.steps, config.learning_rate, draw=draw)
+        rule = warmed_adamw(model, config.learning_rate, config.steps)
+        curve = fit(run, model, loss, steps=config.steps, rule=rule, clip=1.0, draw=draw)
         right = accuracy(model, tokens.to(run.device), answers.to(run.device))
         if isinstance(model.body, OmniNet) and config.partition == config.layers:
             more = shares(model.eval(), tokens[:1000].to(run.device))

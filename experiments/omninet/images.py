@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data import digits, mnist, sign_digits
 from archbook.omninet import Classifier, Design, PatchEmbedding, controls
-from archbook.running import Run, fit, main
+from archbook.running import Run, fit, main, warmed_adamw
 
 CLASSES = 10
 
@@ -116,7 +116,8 @@ def train(config: Config, run: Run) -> dict:
         return cross_entropy(model(x[chosen]), y[chosen])
 
     with value_checks(False):
-        curve = fit(run, model, loss, config.steps, config.learning_rate, draw=draw)
+        rule = warmed_adamw(model, config.learning_rate, config.steps)
+        curve = fit(run, model, loss, steps=config.steps, rule=rule, clip=1.0, draw=draw)
         test = accuracy(model, *parts["test"])
     weights = sum(p.numel() for p in model.parameters())
     flops = config.flops(embed.max_length + 1)

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data import imdb
 from archbook.omninet import Classifier, Design, TokenEmbedding, equal_weights
-from archbook.running import Run, fit, main
+from archbook.running import Run, fit, main, warmed_adamw
 
 PADDING, VOCABULARY = 0, 257  # bytes are 1 to 256
 
@@ -97,7 +97,8 @@ def train(config: Config, run: Run) -> dict:
         return cross_entropy(model(given, given != PADDING), labels[chosen])
 
     with value_checks(False):
-        curve = fit(run, model, loss, config.steps, config.learning_rate, draw=draw)
+        rule = warmed_adamw(model, config.learning_rate, config.steps)
+        curve = fit(run, model, loss, steps=config.steps, rule=rule, clip=1.0, draw=draw)
         found = {f"{name}_accuracy": accuracy(model, *parts[name]) for name in ("valid", "test")}
     weights = sum(p.numel() for p in model.parameters())
     majority = 100 * parts["test"][1].bincount().max().item() / len(parts["test"][1])

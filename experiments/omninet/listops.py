@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data.listops import VOCABULARY, ListOpsDesign, ListOpsSet, listops, root_floor
 from archbook.omninet import Classifier, Design, TokenEmbedding, grid
-from archbook.running import Run, fit, main
+from archbook.running import Run, fit, main, warmed_adamw
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def trimmed(tokens: Tensor, meta: str) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def accuracy(model: Classifier, part: ListOpsSet, config: Config, device: torch.device) -> float:
+def accuracy(model: Classifier, part: ListOpsSet, config: Config, *, device: torch.device) -> float:
     """Percent right."""
     model.eval()
     order = part.mask.sum(1).argsort()
@@ -126,9 +126,10 @@ def train(config: Config, run: Run) -> dict:
         return cross_entropy(found, train_part.labels[chosen].to(run.device))
 
     with value_checks(False):
-        curve = fit(run, model, loss, config.steps, config.learning_rate, draw=draw)
+        rule = warmed_adamw(model, config.learning_rate, config.steps)
+        curve = fit(run, model, loss, steps=config.steps, rule=rule, clip=1.0, draw=draw)
         found = {
-            f"{name}_accuracy": accuracy(model, part, config, run.device)
+            f"{name}_accuracy": accuracy(model, part, config, device=run.device)
             for name, part in (("valid", valid), ("test", test))
         }
     floors = {

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data import shakespeare
 from archbook.omninet import Design, LanguageModel, grid
-from archbook.running import Run, fit, main
+from archbook.running import Run, fit, main, warmed_adamw
 
 NATS = 0.6931471805599453  # in a bit
 
@@ -92,7 +92,8 @@ def train(config: Config, run: Run) -> dict:
         return cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
 
     with value_checks(False):
-        curve = fit(run, model, loss, config.steps, config.learning_rate, draw=draw)
+        rule = warmed_adamw(model, config.learning_rate, config.steps)
+        curve = fit(run, model, loss, steps=config.steps, rule=rule, clip=1.0, draw=draw)
         found = {
             f"{name}_bits": bits(model, part, config.context)
             for name, part in (("valid", valid), ("test", test))

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data.numbers import LARGEST, english, german, vocabulary
 from archbook.omninet import Decoder, Design, EncoderDecoder, TokenEmbedding, controls
-from archbook.running import Run, fit, main
+from archbook.running import Run, fit, main, warmed_adamw
 
 PADDING, START, STOP = 0, 1, 2
 LENGTH = 14  # parts of the longest number, start and stop
@@ -101,7 +101,8 @@ def train(config: Config, run: Run) -> dict:
         return cross_entropy(logits.flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=PADDING)
 
     with value_checks(False):
-        curve = fit(run, model, loss, config.steps, config.learning_rate, draw=draw)
+        rule = warmed_adamw(model, config.learning_rate, config.steps)
+        curve = fit(run, model, loss, steps=config.steps, rule=rule, clip=1.0, draw=draw)
         found = {
             f"{name}_exact": exact(model, *part)
             for name, part in zip(("valid", "test"), parts[1:], strict=True)

@@ -30,6 +30,7 @@ from typing import Any
 import nbformat
 import yaml
 from nbformat import NotebookNode
+from tools.notebooks import PYTHON
 
 ROOT = Path(__file__).parents[2]
 ASSIGNMENTS = ROOT / "assignments"
@@ -43,10 +44,6 @@ OTTER = {
     "check_all_cell": False,
     "show_question_points": True,
     "generate": {"show_hidden": False},
-}
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
 }
 
 
@@ -143,7 +140,7 @@ def finished(path: Path, checks: dict[str, str]) -> NotebookNode:
         cell.id = hashlib.sha256(f"{place}\n{cell.source}".encode()).hexdigest()[:12]
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.metadata = nbformat.from_dict(PYTHON)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
     return notebook

@@ -38,6 +38,8 @@ from tools.assignments.namespaces import SET_DUMPABLE, system
 from tools.assignments.wire import Closed, decode, encode, receive
 from tqdm import tqdm
 
+from archbook.files import write_bytes
+
 ROOT = Path(__file__).parents[2]
 MOST_NOTEBOOK_BYTES = 50 * 2**20
 forks = multiprocessing.get_context("fork")
@@ -379,14 +381,6 @@ def fingerprint(submission: Path, archive: Path, limits: Limits) -> str:
     return digest.hexdigest()
 
 
-def write(path: Path, text: str) -> None:
-    """Whole or not at all, whatever stops the run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
-
-
 def report(name: str, result: dict[str, Any], by_hand: dict[str, float]) -> str:
     """What a student reads."""
     earned = sum(part["points"] for part in result["parts"].values())
@@ -456,11 +450,11 @@ def grade_folder(
             name = path.relative_to(folder).with_suffix("").as_posix()
             results[name] = result
             mark = {"of": fingerprint(path, archive, limits)}
-            write(out / f"{name}.txt", report(name, result, by_hand))
-            write(out / f"{name}.json", json.dumps(mark | result, indent=1) + "\n")
-            write(out / "grades.csv", table(results, questions, by_hand))
+            write_bytes(out / f"{name}.txt", report(name, result, by_hand).encode())
+            write_bytes(out / f"{name}.json", (json.dumps(mark | result, indent=1) + "\n").encode())
+            write_bytes(out / "grades.csv", table(results, questions, by_hand).encode())
             bar.update()
-    write(out / "grades.csv", table(results, questions, by_hand))
+    write_bytes(out / "grades.csv", table(results, questions, by_hand).encode())
     return results
 
 

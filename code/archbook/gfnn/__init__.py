@@ -6,6 +6,7 @@ from archbook.gfnn.baselines import (
     ModeAdaptiveNetwork,
     PhaseFunctionedNetwork,
 )
+from archbook.gfnn.cost import multiply_adds
 from archbook.gfnn.network import GridFunctionedNetwork, GridLinear
 from archbook.gfnn.weights import axis_weights, catmull_rom, grid_weights
 
@@ -19,4 +20,5 @@ __all__ = [
     "axis_weights",
     "catmull_rom",
     "grid_weights",
+    "multiply_adds",
 ]

@@ -1,4 +1,8 @@
-"""The cells of an experiment (one variant, one seed) and where their results are kept."""
+"""The cells of an experiment (one variant, one seed) and where their results are kept.
+
+Ours, not hydra's, sacred's or signac's: settings here are plain frozen dataclasses, and none of
+them can tell whether committed results still fit the settings of today's code.
+"""
 
 import contextlib
 import dataclasses
@@ -6,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,7 @@ class Place:
     root: Path
     stem: str
     name: str
+    _: KW_ONLY
     size: str
     changes: str = ""  # the overridden fields of a custom run, "order=16,theta=8"
 
@@ -64,7 +69,7 @@ class Place:
         changes = ",".join(f"{key}={_word(value)}" for key, value in sorted(overrides.items()))
         if len(changes) > 100:  # a folder's name may not grow without end
             changes = f"{changes[:90]}~{zlib.crc32(changes.encode()):08x}"
-        return cls(path.parents[2], path.parent.name, path.stem, size, changes)
+        return cls(path.parents[2], path.parent.name, path.stem, size=size, changes=changes)
 
     @property
     def experiment(self) -> str:
@@ -84,17 +89,13 @@ class Place:
         name = self.name if self.size == "full" else f"{self.name}.{self.size}"
         return self.root / "results" / self.stem / f"{name}.json"
 
-    def finished(self, variant: str, seed: int, config: dict) -> dict | None:
-        """The newest finished run of a cell with an equal configuration."""
+    def finished(self, variant: str, seed: int, settings: dict) -> dict | None:
+        """The newest finished run of a cell with equal settings."""
         found = [self._read(self.folder / f"{variant}-{seed}.json")]
         found += (self._read(self.results) or {}).get("runs", [])
-        wanted = (variant, seed, config)
+        wanted = (variant, seed, settings)
         equal = [run for run in found if run and _identity(run) == wanted]
         return max(equal, key=lambda run: run["environment"]["date"], default=None)
-
-    def keep(self, run: dict) -> None:
-        """Write a finished cell at once."""
-        write_json(self.folder / f"{run['variant']}-{run['seed']}.json", run)
 
     def collect(self, cells: Mapping[tuple[str, int], dict]) -> list[tuple[str, int]]:
         """Write the results file once every cell is finished; return the cells still missing."""
@@ -105,11 +106,44 @@ class Place:
             write_json(self.results, results)
         return missing
 
+    @staticmethod
+    def _read(path: Path) -> dict | None:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant with one seed: what is run, and the files it leaves."""
+
+    place: Place
+    variant: str
+    seed: int
+    _: KW_ONLY
+    config: Any
+    settings: dict  # the configuration as the results file holds it
+
+    def __str__(self) -> str:
+        place = self.place
+        return f"{place.experiment} {place.size} {self.variant} seed {self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Of its files in the place's folder."""
+        return f"{self.variant}-{self.seed}"
+
+    def finished(self) -> bool:
+        return self.place.finished(self.variant, self.seed, self.settings) is not None
+
+    def keep(self, **measured: Any) -> None:
+        """Write what was measured, metrics, seconds and environment, at once."""
+        run = {"variant": self.variant, "seed": self.seed, "config": self.settings, **measured}
+        write_json(self.place.folder / f"{self.name}.json", run)
+
     @contextlib.contextmanager
-    def claim(self, variant: str, seed: int) -> Iterator[bool]:
+    def claim(self) -> Iterator[bool]:
         """Whether this process may run the cell; the system frees it when the process ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{variant}-{seed}.lock").open("w") as file:
+        self.place.folder.mkdir(parents=True, exist_ok=True)
+        with (self.place.folder / f"{self.name}.lock").open("w") as file:
             try:
                 if fcntl is not None:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,10 +151,6 @@ class Place:
                 yield False
             else:
                 yield True
-
-    @staticmethod
-    def _read(path: Path) -> dict | None:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _identity(run: dict) -> tuple[str, int, dict]:

@@ -1,4 +1,7 @@
-"""The state of a training run in one file: saved, and put back exactly."""
+"""The state of a training run in one file: saved, and put back exactly.
+
+Ours for the reason that stands at the head of `run.py`.
+"""
 
 import io
 import random

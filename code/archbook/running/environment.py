@@ -1,4 +1,8 @@
-"""Which machine, which versions, which seed: what a measured number depends on."""
+"""Which machine, which versions, which seed: what a measured number depends on.
+
+Ours: the reporters at hand (torch.utils.collect_env, watermark) print for people, with folders of
+the machine; a results file needs eleven plain values without any.
+"""
 
 import platform
 import random

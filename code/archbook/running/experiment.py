@@ -8,11 +8,11 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
+from tqdm import tqdm
 
-from archbook.files import as_json
 from archbook.running.cells import (
     SIZE_NAMES,
+    Cell,
     Place,
     Seeds,
     Sizes,
@@ -22,16 +22,16 @@ from archbook.running.cells import (
 )
 from archbook.running.environment import environment, pick_device, seed_everything
 from archbook.running.options import RUNNER_OPTIONS, build_parser
-from archbook.running.progress import clock
 from archbook.running.run import Run
 
-Train = Callable[[Any, Run], dict]
+Measure = Callable[[Any, Run], dict]  # of a configuration, under a run: the metrics
 
 
 def main(
     file: str,
     sizes: Sizes,
-    train: Train,
+    measure: Measure,
+    *,
     seeds: Seeds | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
@@ -42,87 +42,75 @@ def main(
     one experiment. Once every cell of the size is there, the results file is written.
     """
     config_class = _check_sizes(sizes)
-    description = sys.modules[train.__module__].__doc__
+    description = sys.modules[measure.__module__].__doc__
     parser = build_parser(config_class, list(sizes), description)
     options = vars(parser.parse_args(argv))
     size, again = options["size"], options["again"]
     overrides = {key: value for key, value in options.items() if key not in RUNNER_OPTIONS}
     place = Place.of(file, size, overrides)
-    configs = _choose_variants(parser, sizes[size], options["variants"], overrides)
+    configs = _choose_variants(parser, sizes[size], options["variants"], overrides=overrides)
     _check_seeds(parser, options["seeds"])
     try:
         device = pick_device(options["device"])
     except ValueError as error:
         parser.error(str(error))
     machine = environment(device, place.root)
-
-    # seed by seed, so that every variant has one result before any has its second
-    cells = [
-        (variant, seed)
-        for variant in configs
-        for seed in options["seeds"] or default_seeds(size, variant, seeds)
-    ]
-    cells.sort(key=lambda cell: cell[1])
-    for number, (variant, seed) in enumerate(cells, start=1):
-        title = f"[{number}/{len(cells)}] {place.experiment} {size} {variant} seed {seed}"
-        with place.claim(variant, seed) as ours:
+    cells = _cells(place, configs, options["seeds"], own=seeds)
+    for number, cell in enumerate(cells, start=1):
+        title = f"[{number}/{len(cells)}] {cell}"
+        with cell.claim() as ours:
             if not ours:
                 print(f"{title}: another process is at it", flush=True)
-            elif not again and place.finished(variant, seed, config_as_json(configs[variant])):
+            elif not again and cell.finished():
                 print(f"{title}: already finished", flush=True)
             else:
-                _run_cell(place, variant, seed, configs[variant], train, machine, title, again)
+                print(f"{title}: started at {time.strftime('%H:%M:%S')} on {device}", flush=True)
+                run = Run(
+                    device,
+                    cell.seed,
+                    folder=place.folder,
+                    cell=cell.name,
+                    tag=f"{cell.settings} on {device}",
+                )
+                if again:
+                    run.forget()
+                _run_cell(cell, run, measure=measure, machine=machine)
     if overrides:  # a custom run is complete when what was asked for is there
-        wanted = {cell: config_as_json(configs[cell[0]]) for cell in cells}
+        wanted = {(cell.variant, cell.seed): cell.settings for cell in cells}
     else:
         wanted = wanted_cells(sizes, size, seeds)
     _collect(place, wanted)
 
 
-def _run_cell(
-    place: Place,
-    variant: str,
-    seed: int,
-    config: Any,
-    train: Train,
-    machine: dict,
-    title: str,
-    again: bool,
-) -> None:
-    device = torch.device(machine["device"])
-    settings = config_as_json(config)
-    run = Run(
-        device,
-        seed,
-        place.size,
-        folder=place.folder,
-        cell=f"{variant}-{seed}",
-        tag=f"{settings} on {device}",
-    )
-    if again:
-        run.forget()
-    print(f"{title}: started at {time.strftime('%H:%M:%S')} on {device}", flush=True)
-    seed_everything(seed)
+def _cells(
+    place: Place, configs: dict[str, Any], chosen: Sequence[int] | None, *, own: Seeds | None
+) -> list[Cell]:
+    """Seed by seed, so that every variant has one result before any has its second."""
+    cells = []
+    for variant, config in configs.items():
+        settings = config_as_json(config)
+        for seed in chosen or default_seeds(place.size, variant, own):
+            cells.append(Cell(place, variant, seed, config=config, settings=settings))
+    return sorted(cells, key=lambda cell: cell.seed)
+
+
+def _run_cell(cell: Cell, run: Run, *, measure: Measure, machine: dict) -> None:
+    seed_everything(cell.seed)
     before = time.perf_counter()
-    metrics = train(config, run)
+    metrics = measure(cell.config, run)
     wall = time.perf_counter() - before
     if not isinstance(metrics, dict) or not metrics:
-        raise TypeError(f"wanted train to return a dict of metrics, given {metrics!r}")
-    metrics = as_json(metrics, "metrics")
-    place.keep(
-        {
-            "variant": variant,
-            "seed": seed,
-            "config": settings,
-            "metrics": metrics,
-            "seconds": float(f"{run.seconds or wall:.6g}"),
-            "environment": environment(device, place.root)
-            | {key: machine[key] for key in ("git_commit", "command")},  # as they were at start
-        }
+        raise TypeError(f"wanted {measure.__name__} to return a dict of metrics, given {metrics!r}")
+    cell.keep(
+        metrics=metrics,
+        seconds=float(f"{run.seconds or wall:.6g}"),
+        environment=environment(run.device, cell.place.root)
+        | {key: machine[key] for key in ("git_commit", "command")},  # as they were at start
     )
     run.forget()
+    trained = tqdm.format_interval(run.seconds)
+    print(f"  finished in {wall:.1f} s ({trained} of training)", flush=True)
     shown = [f"{key} {value:.6g}" for key, value in metrics.items() if isinstance(value, float)]
-    print(f"{title}: finished in {wall:.1f} s ({clock(run.seconds)} of training)", flush=True)
     print(f"  {', '.join(shown)}" if shown else "  no single numbers to show", flush=True)
 
 
@@ -148,7 +136,7 @@ def _check_sizes(sizes: Sizes) -> type:
 
 
 def _choose_variants(
-    parser: ArgumentParser, variants: Any, names: list[str] | None, overrides: dict
+    parser: ArgumentParser, variants: Any, names: list[str] | None, *, overrides: dict
 ) -> dict[str, Any]:
     if unknown := [name for name in names or () if name not in variants]:
         parser.error(f"wanted variants out of {list(variants)}, given {unknown}")

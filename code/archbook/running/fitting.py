@@ -1,4 +1,4 @@
-"""One training loop for many experiments: AdamW, a warm-up, a cosine down to zero, clipping."""
+"""One training loop for all experiments that count steps; who counts epochs says why beside it."""
 
 import math
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from archbook.running.run import Run
 
 POINTS = 50  # of the curve
 
+Rule = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]
+
 
 def warmed_cosine(steps: int) -> Callable[[int], float]:
     """Factor of the learning rate at a step: up over a twentieth of them, down along a cosine."""
@@ -22,37 +24,70 @@ def warmed_cosine(steps: int) -> Callable[[int], float]:
     return rate
 
 
+def warmed_adamw(
+    model: nn.Module,
+    learning_rate: float,
+    steps: int,
+    *,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> Rule:
+    """AdamW under `warmed_cosine`."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), learning_rate, betas=betas, weight_decay=weight_decay
+    )
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_cosine(steps))
+
+
+def cosine_adam(model: nn.Module, learning_rate: float, steps: int) -> Rule:
+    """Adam, its rate lowered to zero along a cosine."""
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+
 def fit(
     run: Run,
     model: nn.Module,
     loss: Callable[[], Tensor],
+    *,
     steps: int,
-    learning_rate: float,
-    weight_decay: float = 0.01,
+    rule: Rule,
+    clip: float | None = None,
+    look: Callable[[int, list[float]], None] | None = None,
+    every: int = 1,
     **state: Any,
 ) -> dict[str, list[float]]:
-    """Lower `loss()` so many steps; return the curve of its mean between points.
+    """Lower `loss()` so many steps; return the curve of its mean between POINTS points.
 
-    `state` is what `loss` draws from, such as a torch.Generator: a killed run goes on from its
-    checkpoint with the same numbers. The model is left in training mode.
+    The gradient is cut to norm `clip` where given. `look(step, losses)` is called after every so
+    many steps with the losses since the last look; with it the curve is the caller's own, and the
+    one returned is empty. `state` is what `loss` draws from and `look` changes, such as a
+    torch.Generator or a dict: a killed run goes on from its checkpoint with the same numbers. The
+    model is left in training mode.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmed_cosine(steps))
-    curve: dict[str, list[float]] = {"curve_step": [], "curve_loss": []}
+    optimizer, schedule = rule
+    curve: dict[str, list[float]] = {}
     recent: list[float] = []
-    every = max(1, steps // POINTS)
-    state |= dict(model=model, optimizer=optimizer, schedule=schedule, curve=curve, recent=recent)
+
+    def draw_curve(step: int, losses: list[float]) -> None:
+        curve.setdefault("curve_step", []).append(step)
+        curve.setdefault("curve_loss", []).append(sum(losses) / len(losses))
+
+    if look is None:
+        look, every = draw_curve, max(1, steps // POINTS)
+    state |= dict(model=model, optimizer=optimizer, schedule=schedule)
+    state |= dict(mean_curve=curve, recent=recent)
     model.train()
     for step in run.steps(steps, **state):
         value = loss()
         optimizer.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         schedule.step()
         recent.append(value.item())
         if (step + 1) % every == 0:
-            curve["curve_step"].append(step + 1)
-            curve["curve_loss"].append(sum(recent) / len(recent))
+            look(step + 1, recent)
             recent.clear()
     return curve

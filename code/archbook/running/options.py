@@ -1,4 +1,8 @@
-"""The command line of an experiment, made from the fields of its configuration."""
+"""The command line of an experiment, made from the fields of its configuration.
+
+Ours, not tyro's: "only what was typed overrides every variant" has no form there, and a wheel that
+readers install should not grow a dependency for it.
+"""
 
 import argparse
 import dataclasses

@@ -1,6 +1,11 @@
-"""One cell of an experiment while it trains: its seed, its clock, its resumable loops."""
+"""One cell of an experiment while it runs: its seed, its clock, its resumable loops.
+
+Ours, not Fabric's or accelerate's: those save a folder for one loop of one model; this is one
+atomic file for any loop and any torch.Generator, after which a killed run ends in the same bits.
+"""
 
 import os
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -8,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm  # not tqdm.auto, which warns where ipywidgets is missing
 
 from archbook.running import checkpoint
 from archbook.running.environment import synchronize
-from archbook.running.progress import Progress
 
 CHECKPOINT_VARIABLE = "ARCHBOOK_CHECKPOINT_SECONDS"
+LINE_EVERY = 60.0  # seconds between two lines of progress in a log
 
 
 class Run:
-    """What `train(config, run)` is given: device, seed, size, seconds, and `steps`.
+    """What an experiment's `train(config, run)` is given: device, seed, seconds, and `steps`.
 
     Without a `folder` nothing is saved: so a notebook or a test can call `train` as well.
     """
@@ -26,7 +32,6 @@ class Run:
         self,
         device: torch.device | str = "cpu",
         seed: int = 0,
-        size: str = "tiny",
         *,
         folder: Path | None = None,
         cell: str = "run",
@@ -38,7 +43,6 @@ class Run:
             checkpoint_seconds = float(os.environ.get(CHECKPOINT_VARIABLE, "60"))
         self.device = torch.device(device)
         self.seed = seed
-        self.size = size
         self._folder = folder
         self._cell = cell
         self._tag = tag  # what a checkpoint must agree with: the configuration, the device
@@ -86,7 +90,7 @@ class Run:
         saved_at = time.monotonic()
         step = first
         label = " ".join(filter(None, (self._cell, desc)))
-        with Progress(total, first, label, self._quiet) as bar:
+        with self._progress(total, first, label) as bar:
             try:
                 for step in range(first, total):
                     self._since = time.perf_counter()
@@ -108,6 +112,19 @@ class Run:
         self._seconds += time.perf_counter() - before
         if path:
             checkpoint.save(path, self._pack(total, True, state))
+
+    def _progress(self, total: int, first: int, label: str) -> tqdm:
+        """A bar where somebody watches, a line a minute in a log."""
+        pause = 0.1 if sys.stderr.isatty() else LINE_EVERY
+        return tqdm(
+            total=total,
+            initial=first,
+            desc=label,
+            leave=False,
+            disable=self._quiet,
+            mininterval=pause,
+            maxinterval=max(pause, 10.0),
+        )
 
     def _stop_clock(self, wait: bool = False) -> None:
         if wait:

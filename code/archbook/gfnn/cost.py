@@ -1,0 +1,30 @@
+"""What one pass costs, counted in multiply-adds."""
+
+import math
+from typing import cast
+
+from torch import nn
+
+from archbook.gfnn.baselines import MLP, FourierMLP, ModeAdaptiveNetwork
+from archbook.gfnn.network import ExpertLinear, GridFunctionedNetwork, GridLinear
+
+
+def multiply_adds(network: nn.Module) -> int:
+    """Of one sample: the matrices' products, and the blending of parameters where there is any.
+
+    `network` is one of this package's, PFNN among the grid-functioned ones; others are refused
+    with a TypeError.
+    """
+    if isinstance(network, MLP):
+        return sum(cast(nn.Linear, layer).weight.numel() for layer in network.layers)
+    if isinstance(network, FourierMLP):
+        return network.B.numel() + multiply_adds(network.mlp)
+    if not isinstance(network, GridFunctionedNetwork | ModeAdaptiveNetwork):
+        raise TypeError(f"wanted a network of archbook.gfnn, given {type(network).__name__}")
+    layers = [cast(ExpertLinear, layer) for layer in network.layers]
+    product = sum(layer.W[0].numel() for layer in layers)
+    one = sum(layer.W[0].numel() + layer.b[0].numel() for layer in layers)
+    if isinstance(network, ModeAdaptiveNetwork):
+        return len(layers[0].W) * one + product + multiply_adds(network.gate)
+    grid = cast(GridLinear, layers[0]).grid
+    return math.prod(grid.block) * one + product
