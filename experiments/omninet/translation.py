@@ -77,7 +77,7 @@ def exact(model: EncoderDecoder, source: Tensor, target: Tensor) -> float:
     model.eval()
     right = 0
     for given, wanted in zip(source.split(250), target.split(250), strict=True):
-        found = model.translate(given, START, STOP, LENGTH - 1, given != PADDING)
+        found = model.translate(given, START, STOP, length=LENGTH - 1, mask=given != PADDING)
         wanted = wanted[:, 1:].masked_fill(wanted[:, 1:] == PADDING, STOP)
         right += int((found == wanted).all(1).sum())
     model.train()

@@ -52,7 +52,7 @@ class TokenEmbedding(nn.Module):
         last = first + tokens.shape[1]
         if last > self.max_length:
             raise ValueError(f"wanted at most max_length = {self.max_length} tokens, given {last}")
-        require_between("tokens", tokens, 0, self.vocab_size - 1)
+        require_between("tokens", tokens, low=0, high=self.vocab_size - 1)
         return self.tokens(tokens) + self.positions[first:last]
 
 
