@@ -75,6 +75,7 @@ def test_steps_run_on_the_meta_device(name):
     assert state.logits.shape == (2, 9)
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize("name", ["LM-full", "LM-performer", "LM-bigbird"])
 def test_prefill_and_step_compile(name):
     model, tokens = MODELS[name](), torch.randint(9, (2, SEQ))
