@@ -31,4 +31,5 @@ __all__ = [
     "summarise",
     "synchronize",
     "wanted_cells",
+    "warmed_adamw",
 ]

@@ -89,8 +89,10 @@ def _cells(
     cells = []
     for variant, config in configs.items():
         settings = config_as_json(config)
-        for seed in chosen or default_seeds(place.size, variant, own):
-            cells.append(Cell(place, variant, seed, config=config, settings=settings))
+        cells += [
+            Cell(place, variant, seed, config=config, settings=settings)
+            for seed in chosen or default_seeds(place.size, variant, own)
+        ]
     return sorted(cells, key=lambda cell: cell.seed)
 
 
