@@ -12,6 +12,7 @@ from archbook.timing import check_bench, peak_bytes
 STEM = "lmu"
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     quick: Callable,
 ):
@@ -21,6 +22,7 @@ def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     assert rows == {"last": 2, "peers": 2, "forms": 2 * 8, "length": 2}
 
 
+@pytest.mark.slow
 def test_one_part_alone_keeps_the_tables_of_the_others(quick: Callable):
     before = quick("--part", "length")["tables"]
     after = quick("--part", "last")["tables"]

@@ -54,6 +54,7 @@ def largest(found: list[Tensor], wanted: list[Tensor]) -> float:
 # ---- equal ----
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @settings(max_examples=60)
 @given(
@@ -92,6 +93,7 @@ def test_float32_is_near_float64(order):
     assert largest([value.double() for value in found], wanted) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @every_order
 @pytest.mark.parametrize("sizes", [(2, 3), (3, 2)], ids=["widening", "narrowing"])
