@@ -56,6 +56,7 @@ def test_exponents_are_those_of_a_power_of_the_length(bench: ModuleType):
     assert found["memory"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"order": 32, "T": 1024, "batch": 16, "hidden": 4}
     given = {"name": "FFT", "size": size, "device": "cpu"}
