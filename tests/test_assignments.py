@@ -29,6 +29,7 @@ import torch
 
 pytest.importorskip("otter", reason="`make unit` installs it: the group assignments")
 
+pytestmark = pytest.mark.slow  # nearly all of them build or grade in processes of their own
 ROOT = Path(__file__).parents[1]
 ASSIGNMENTS = ROOT / "assignments"
 STEMS = sorted(path.parent.name for path in ASSIGNMENTS.glob("*/mistakes.toml"))

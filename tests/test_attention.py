@@ -90,6 +90,7 @@ def test_outputs_and_gradients_equal_the_double_loop(kind, group, masked):
     assert largest(found, wanted) < 1e-11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "group"),
     kinds_and_groups(None, 3),
@@ -509,6 +510,7 @@ def largest_tensor(layer, seq: int, group: int | None) -> int:
     return found.numel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "group"),
     [*kinds_and_groups(None, 1), ("full", 3), ("softmax", 3), ("relu", 3), ("bigbird", 3)],

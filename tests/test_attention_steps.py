@@ -132,6 +132,7 @@ def test_the_performers_state_does_not_grow():
     assert state.sums.shape == (2, 2, 7, HEAD_DIM + 1)
 
 
+@pytest.mark.slow
 def test_a_sum_of_a_thousand_steps_keeps_its_digits():
     """In half precision: the sums are kept in float32."""
     layer = performer().bfloat16()

@@ -15,6 +15,7 @@ SPARSE = {"nodes": 30, "k": 5, "layers": 2}
 OURS_AND_OFFICIAL = {"dense", "edge list", "official style"}
 
 
+@pytest.mark.slow
 def test_a_quick_run_without_peers_writes_every_table_whole_and_nothing_under_results(
     quick: Callable,
 ):
@@ -25,6 +26,7 @@ def test_a_quick_run_without_peers_writes_every_table_whole_and_nothing_under_re
     assert rows == wanted
 
 
+@pytest.mark.slow
 def test_a_row_says_which_candidate_is_absent_and_why(quick: Callable):
     first = quick("--part", "dense")["tables"][0]["rows"][0]
     assert set(first["candidates"]) == OURS_AND_OFFICIAL
@@ -126,6 +128,7 @@ def test_a_candidate_that_ran_at_one_size_has_no_exponent(bench: ModuleType):
     assert bench.growth("egnn-pytorch", rows) is None
 
 
+@pytest.mark.slow
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"nodes": 1024, "k": 8, "layers": 2}
     messages = size["nodes"] * size["k"] * bench.WIDTH * 4

@@ -20,6 +20,7 @@ def tables(found: dict) -> dict[str, dict]:
     return {one["name"]: one for one in found["tables"]}
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     bench: ModuleType, quick: Callable[..., dict]
 ):
@@ -153,6 +154,7 @@ def test_exponents_are_those_of_a_power_of_the_images(bench: ModuleType):
     assert found[names[0]]["memory"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_peak_memory_of_a_batch_is_measured_in_a_process_of_its_own(bench: ModuleType):
     first_maps = 256 * 32 * 22 * 52 * 4  # what the first layer writes
     given = {"fold": 1, "images": 256, "dtype": "torch.float32", "device": "cpu"}

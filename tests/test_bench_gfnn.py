@@ -20,6 +20,7 @@ def timed(nodes: int, **medians: float) -> dict:
     return {"size": size, "pass": "forward", "candidates": candidates}
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     quick: Callable[..., dict],
 ):
@@ -107,6 +108,7 @@ def test_exponents_are_those_of_a_power_of_the_number_of_experts(bench: ModuleTy
     assert found["from_experts"] == 16
 
 
+@pytest.mark.slow
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = bench.square(2, 4, 16, 512)
     gathered = size["batch"] * 16 * size["hidden"] ** 2 * 4  # bytes of one layer's matrices

@@ -12,6 +12,7 @@ from archbook.timing import check_bench, peak_bytes
 STEM = "lmu"
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     quick: Callable,
 ):
@@ -21,6 +22,7 @@ def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     assert rows == {"last": 2, "peers": 2, "forms": 2 * 8, "length": 2}
 
 
+@pytest.mark.slow
 def test_one_part_alone_keeps_the_tables_of_the_others(quick: Callable):
     before = quick("--part", "length")["tables"]
     after = quick("--part", "last")["tables"]
@@ -54,6 +56,7 @@ def test_exponents_are_those_of_a_power_of_the_length(bench: ModuleType):
     assert found["memory"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"order": 32, "T": 1024, "batch": 16, "hidden": 4}
     given = {"name": "FFT", "size": size, "device": "cpu"}

@@ -19,6 +19,7 @@ EQUAL = {
 }
 
 
+@pytest.mark.slow
 def test_a_quick_run_without_peers_writes_every_table_whole_and_nothing_under_results(
     quick: Callable,
 ):
@@ -28,6 +29,7 @@ def test_a_quick_run_without_peers_writes_every_table_whole_and_nothing_under_re
     assert rows == {"model": 2, "row": 2, "column": 2, "rows": 2}
 
 
+@pytest.mark.slow
 def test_a_row_says_that_the_peer_is_absent(quick: Callable):
     first = quick("--part", "model")["tables"][0]["rows"][0]
     assert set(first["candidates"]) == {"ours", "ours, recomputed in chunks"}
@@ -110,6 +112,7 @@ def test_a_candidate_that_ran_at_one_size_has_no_exponent(bench: ModuleType):
     assert bench.growth("fair-esm", rows) is None
 
 
+@pytest.mark.slow
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"rows": 32, "columns": 64}
     hidden = size["rows"] * size["columns"] * bench.HIDDEN * 4

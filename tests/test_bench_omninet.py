@@ -10,6 +10,7 @@ from archbook.timing import check_bench, peak_bytes
 STEM = "omninet"
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     quick: Callable[..., dict],
 ):
@@ -77,6 +78,7 @@ def test_predicted_exponents_are_those_of_the_operation_counts(bench: ModuleType
     assert full["time_predicted"] == pytest.approx(2, abs=0.05)
 
 
+@pytest.mark.slow
 def test_peak_memory_of_one_step_is_measured_in_a_process_of_its_own(bench: ModuleType):
     size = {"batch": 1, "tokens": 4096}
     one = 4 * size["tokens"] * bench.HIDDEN  # bytes of q, k, v, the output and each gradient

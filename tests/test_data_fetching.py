@@ -294,6 +294,7 @@ def child(url: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", CHILD, url], stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_the_same_set_at_once(cache, server):
     both = [child(server), child(server)]
     endings = [process.communicate(timeout=60) and process.returncode for process in both]
@@ -301,6 +302,7 @@ def test_two_processes_fetch_the_same_set_at_once(cache, server):
     assert everything_under(cache) == ["toy/a", "toy/b"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_half_file_in_place(cache, server):
     process = child(server + "stalled/")
     try:

@@ -96,6 +96,7 @@ def test_the_floor_knows_the_training_answers_alone():
     assert root_floor(train, test) == 25  # 0 and 9; the test's own answers would give 75
 
 
+@pytest.mark.slow
 def test_the_floor_of_short_expressions_is_far_above_chance():
     drawn = listops(3000, seed=5)
     assert 20 < root_floor(drawn.part(0, 2000), drawn.part(2000, 3000)) < 32

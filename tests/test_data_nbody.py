@@ -258,6 +258,7 @@ def held_out() -> NBodySet:
     return nbody_set("test", 300)
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 def test_the_set_holds_float32_states_one_unit_of_time_apart(held_out):
     start = draw_systems(3, first=12_000)
@@ -282,15 +283,18 @@ def test_the_errors_without_motion_and_of_a_straight_line_are_the_published_ones
     assert (moved - t * held_out.v).square().mean().item() == pytest.approx(0.083, abs=0.025)
 
 
+@pytest.mark.slow
 def test_the_parts_are_different_systems():
     firsts = [nbody_set(part, 1).x for part in nbody.PARTS]
     assert len({tuple(x.flatten().tolist()) for x in firsts}) == 3
 
 
+@pytest.mark.slow
 def test_a_smaller_set_is_the_beginning_of_a_larger_one(held_out):
     torch.testing.assert_close(nbody_set("test", 2).target, held_out.target[:2])
 
 
+@pytest.mark.slow
 def test_a_set_along_one_axis_is_seen_while_its_velocities_still_point_there(held_out):
     along = nbody_set("test", 2, along_x=True)
     assert torch.equal(along.charges, held_out.charges[:2])

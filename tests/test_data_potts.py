@@ -157,6 +157,7 @@ def test_without_sweeps_letters_are_uniform():
     torch.testing.assert_close(share, torch.full((4,), 0.25), atol=0.01, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_energy_falls_and_then_stays():
     models = draw_models(40, PottsDesign())
     start, settled, later = (

@@ -65,6 +65,7 @@ def test_the_perceptrons_are_the_papers():
     assert layer.phi_x[2].bias is None
 
 
+@pytest.mark.slow
 @every_variant
 def test_the_gradients_equal_finite_differences(variant):
     layer = order_one(EGCL(2, **VARIANTS[variant]))

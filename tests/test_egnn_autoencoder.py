@@ -325,6 +325,7 @@ def test_noise_breaks_the_tie_of_the_four_cycle(kind):
     assert tells_edges_from_diagonals(logits)
 
 
+@pytest.mark.slow
 def test_an_egnn_on_noise_learns_the_four_cycle_beyond_what_one_score_can():
     torch.manual_seed(0)
     model = GraphAutoencoder("egnn", hidden=16, layers=3, embedding=4)

@@ -251,6 +251,7 @@ def test_every_weight_has_a_gradient():
     assert all(p.grad is not None and p.grad.any() for net in nets for p in net.parameters())
 
 
+@pytest.mark.slow
 def test_a_handful_of_point_clouds_is_fitted():
     x, v = normal(4, 5, 3).float(), normal(4, 5, 3, seed=1).float()
     apart = x[:, :, None] - x[:, None]

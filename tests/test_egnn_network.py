@@ -94,6 +94,7 @@ def test_a_graph_without_nodes_sums_to_zero_and_the_order_of_graphs_is_free():
 # ---- the law ----
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @settings(max_examples=30)
 @given(
@@ -239,6 +240,7 @@ def fitted_loss(net: nn.Module, loss_of, steps: int = 100) -> float:
     return loss.item()
 
 
+@pytest.mark.slow
 def test_a_handful_of_point_clouds_is_moved_where_it_should_go():
     x, v = normal(4, 5, 3).float(), normal(4, 5, 3, seed=1).float()
     apart = x[:, :, None] - x[:, None]
@@ -253,6 +255,7 @@ def test_a_handful_of_point_clouds_is_moved_where_it_should_go():
     assert fitted_loss(net, loss_of) < 0.05
 
 
+@pytest.mark.slow
 def test_a_handful_of_molecules_gets_its_labels():
     h, x, edges, graph = (t.float() if t.is_floating_point() else t for t in molecules())
     net, labels = EGNNRegressor(4, 16, 2), torch.tensor([[1.0], [-1.0], [2.0]])

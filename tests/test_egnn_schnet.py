@@ -269,6 +269,7 @@ def test_gradients_equal_finite_differences():
     assert torch.autograd.gradcheck(lambda h, x: net(h, x, edges, graph=GRAPH, graphs=3), [h, x])
 
 
+@pytest.mark.slow
 def test_a_handful_of_distances_is_fitted():
     torch.manual_seed(0)
     net = SchNet(4, 16, 2)

@@ -90,6 +90,7 @@ def test_full_groups_are_not_copied(fold):
 # ---- streams ----
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @settings(max_examples=60)
 @given(arrivals=st.lists(st.integers(1, 6), min_size=1, max_size=8), fold=st.integers(1, 4))

@@ -233,6 +233,7 @@ def test_the_dtype_changes_the_bytes_alone():
     assert cost(paper_net("coral"), 9, torch.int8).bytes == half.bytes / 2
 
 
+@pytest.mark.slow
 @every_net
 def test_counting_runs_nothing_and_leaves_the_model_as_it_was(name):
     net = NETS[name](2).train()
@@ -325,6 +326,7 @@ def test_middle_layers_cost_the_same_at_square_folds(name, fold):
         assert folded.layers[edge].flops == math.isqrt(fold) * plain.layers[edge].flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fold", [1, 4, 9, 16])
 @pytest.mark.parametrize("name", [*PAPER, "resnet"])
 def test_the_ratio_of_flops_is_the_formula_at_square_folds(name, fold):

@@ -159,6 +159,7 @@ def test_a_busy_server_lets_a_queue_build_up_and_takes_it_in_large_calls(serving
     assert server.calls == [(0, 20), (20, 40), (40, 50)]
 
 
+@pytest.mark.slow
 def test_the_real_server_answers_all_images_of_a_stream(serving):
     config = serving["SIZES"]["tiny"]["f4"]
     found = serving["measure"](config, serving["Run"](quiet=True))

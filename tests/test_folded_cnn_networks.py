@@ -218,6 +218,7 @@ def test_every_weight_of_a_folded_net_has_a_gradient(name):
     assert all(value.grad is not None and value.grad.any() for value in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["noscope", "resnet"])
 def test_a_handful_of_folded_images_gets_its_labels(name):
     net = order_one(NETS[name](2)).float().train()

@@ -402,6 +402,7 @@ def test_independent_experts_differ_and_tied_ones_are_one_network():
             assert same or (W[1:] != W[:1]).all()
 
 
+@pytest.mark.slow
 def test_a_local_bump_is_fitted_from_a_handful_of_samples():
     net = GridFunctionedNetwork(2, 8, 1, grid_shape=(4, 4))
     g = places(64, 2).float()

@@ -166,6 +166,7 @@ def test_the_frequencies_are_as_wide_as_asked_and_do_not_learn():
     assert trainable(net) == trainable(MLP(1000, 8, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "net",
     [

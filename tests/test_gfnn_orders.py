@@ -54,6 +54,7 @@ def largest(found: list[Tensor], wanted: list[Tensor]) -> float:
 # ---- equal ----
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @settings(max_examples=60)
 @given(
@@ -92,6 +93,7 @@ def test_float32_is_near_float64(order):
     assert largest([value.double() for value in found], wanted) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @every_order
 @pytest.mark.parametrize("sizes", [(2, 3), (3, 2)], ids=["widening", "narrowing"])
@@ -160,6 +162,7 @@ def multiply_adds(shape: tuple[int, ...], order: str, batch: int = 500) -> int:
     return counter.get_total_flops() // 2
 
 
+@pytest.mark.slow
 def test_sorted_by_cell_the_cost_does_not_grow_with_the_grid():
     batch, nodes = 500, 16
     wanted = batch * nodes * (16 * 16 + 16)  # every expert of a block, then their weights
@@ -217,6 +220,7 @@ def test_the_measure_of_memory_sees_what_lives_and_forgets_what_is_gone():
     assert kept.sum() == 500
 
 
+@pytest.mark.slow
 def test_a_large_grid_of_three_axes_trains_in_less_than_4_gigabytes():
     module = GridFunctionedNetwork(3, 64, 1, grid_shape=(6, 6, 6))
     assert memory_of(module, 4096, 3, "auto").peak < 4e9
@@ -247,6 +251,7 @@ def taken(monkeypatch, call) -> str:
     return " ".join(sorted(set(names)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "shape", "hidden", "wanted"),
     [

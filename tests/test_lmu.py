@@ -112,6 +112,7 @@ def law_holds(form: str, memory: LegendreMemory, starts: bool, tolerance: float)
 # ---- the laws ----
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @pytest.mark.parametrize("starts", [False, True], ids=["from-zero", "from-a-state"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
@@ -283,6 +284,7 @@ def test_a_diagonal_recurrence_is_a_bank_of_moving_averages(mode):
     torch.testing.assert_close(bank(u, mode)[0, :, 0], wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["recurrent", "fft", "chunked", "step", "last"])
 def test_the_gradients_equal_finite_differences(form):
     memory = LegendreMemory(3, 5).double()

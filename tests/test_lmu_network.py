@@ -99,6 +99,7 @@ def test_the_cell_equals_the_paper():
 # ---- one set of weights, three ways to run it ----
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @settings(max_examples=25)
 @given(
@@ -278,6 +279,7 @@ class LastHidden(nn.Module):
         return self.cell.unroll(x)[:, -1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [

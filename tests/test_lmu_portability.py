@@ -105,6 +105,7 @@ def test_under_autocast_the_memory_is_as_exact_as_without():
     assert all(torch.equal(f, w) for f, w in zip(found, wanted, strict=True))
 
 
+@pytest.mark.slow
 def test_streaming_in_bfloat16_equals_the_parallel_form():
     """A state carried in bfloat16 would forget what each step of a long window adds."""
     torch.manual_seed(0)

@@ -360,6 +360,7 @@ def test_a_padded_example_is_what_it_is_alone(kind, need, chunk):
     assert example_error(LAYERS[kind](), SIZES, 5, 6, chunk, need) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @settings(max_examples=30)
 @given(

@@ -243,6 +243,7 @@ def test_a_ragged_batch_gives_what_each_alignment_gives_alone(tie, positions, fl
     assert ragged_error(net, EXAMPLES, 5, 8, chunk, flags) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @settings(max_examples=12)
 @given(
@@ -387,6 +388,7 @@ def test_every_parameter_gets_a_gradient():
     assert silent == []
 
 
+@pytest.mark.slow
 def test_a_handful_of_alignments_is_learned_in_seconds():
     net = MSATransformer(**{**SMALL, **SILENT, "hidden": 24})
     tokens = alignment(4, 4, 10)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # they kill and start experiments in processes of their own
+
 EXPERIMENT = '''
 """A toy with everything that has a state: dropout, Adam, a scheduler, generators, two loops."""
 
