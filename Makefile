@@ -175,10 +175,6 @@ pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromiu
 mutants: $(VENV)/.installed ## break the code on purpose: the tests must see every fault of tests/mistakes (CHAPTER=lmu)
 	@$(PY) -m tools.mutants $(STEM) --jobs $(JOBS)
 
-.PHONY: mutants
-mutants: $(VENV)/.installed ## break the code on purpose: the tests must see every fault of tests/mistakes (CHAPTER=lmu)
-	@$(PY) -m tools.mutants $(STEM) --jobs $(JOBS)
-
 .PHONY: parity
 parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in an environment of its own (1 GB)
 	@$(PARITY_VENV)/bin/python -m pytest -q -m parity tests/test_*_parity.py
@@ -198,10 +194,6 @@ links: $(BOOK_VENV)/.installed ## optional: does every address that a page names
 .PHONY: audit
 audit: $(AUDIT_VENV)/.installed ## optional: known vulnerabilities of the pinned versions
 	@$(AUDIT_VENV)/bin/pip-audit --no-deps --disable-pip -r constraints.txt
-
-.PHONY: mutants
-mutants: $(VENV)/.installed ## break the code on purpose: the tests must see every fault of tests/mistakes (CHAPTER=lmu)
-	@$(PY) -m tools.mutants $(STEM) --jobs $(JOBS)
 
 # ---- measurements ----
 

@@ -1,10 +1,4 @@
-"""Every attention in every dtype, place and form of running that torch knows.
-
-What turns red when the code is broken (each was tried on a copy):
-- autocast not kept out: test_under_autocast_the_performer_is_exact
-- a buffer that is not stored, indices made on the CPU, values read on the meta device:
-  test_a_model_built_on_the_meta_device_runs_there_and_can_be_brought_back
-"""
+"""Every attention in every dtype, place and form of running that torch knows."""
 
 import pytest
 import torch
