@@ -1,27 +1,4 @@
-"""Every attention: its equation, its mask, its causality, and broken twins that must fail them.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- keys of strictly earlier positions only, a plain triangle in place of positions, the fused causal
-  kernel for any group, BigBird's past by tokens, its global rows also when causal:
-  test_a_query_reads_all_keys_of_its_position_and_before_and_no_other
-- another root of d_h, features detached, an epsilon, padded keys in the Performer's sums:
-  test_outputs_and_gradients_equal_the_double_loop
-- a chunk's own keys all read, or those of its chunk alone:
-  test_full_attention_in_chunks_is_the_double_loop
-- E detached for the values: test_the_gradients_equal_finite_differences
-- earlier chunks not rescaled, a chunk's own keys added twice, earlier spans forgotten:
-  test_over_many_chunks_the_performer_is_its_dense_formula
-- chunks taken by an index, whose gradient is of full length:
-  test_all_tensors_together_grow_with_the_tokens
-- one scale for all tokens or for all of a chunk: test_short_keys_after_long_ones_change_nothing
-- |k|^2 not kept finite: test_a_future_whose_square_overflows_changes_nothing
-- a chunk's sums not kept finite: test_a_future_whose_sums_overflow_changes_nothing
-- a global block read twice, more random blocks than there are, blocks beyond the end:
-  test_bigbird_whose_blocks_cover_everything_is_full_attention
-- padded keys and values not set to zero: test_padded_keys_change_neither_outputs_nor_gradients
-- a query without keys not zero: test_a_query_that_may_read_no_real_key_gets_zero
-- a softmax over nothing: test_no_kernel_is_asked_for_a_softmax_over_nothing
-"""
+"""Every attention: its equation, its mask, its causality, and broken twins that must fail them."""
 
 import itertools
 import math

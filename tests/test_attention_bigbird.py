@@ -1,12 +1,6 @@
 """BigBird's pattern: which blocks are drawn, how many pairs there are, what a shorter input keeps.
 
 The pattern itself, pair by pair, is in test_attention.py.
-
-What turns red when the code is broken (each was tried on a copy):
-- a random block that is global:
-  test_random_blocks_differ_and_lie_outside_of_window_and_global_blocks
-- the random blocks of another row: test_the_pattern_is_that_of_the_double_loop_at_any_size
-- padding read as if it were real: test_a_length_that_blocks_do_not_divide_is_padded
 """
 
 import pytest

@@ -1,10 +1,4 @@
-"""FAVOR+ in parts: what the random features estimate, how well, and what breaks the estimate.
-
-What turns red when the code is broken (each was tried on a copy):
-- the signs of QR left in: test_every_entry_is_standard_normal
-- rows of equal length: test_every_entry_is_standard_normal
-- 1 / m for 1 / sqrt(m), |x|^2 not halved: test_the_features_are_their_formula
-"""
+"""FAVOR+ in parts: what the random features estimate, how well, and what breaks the estimate."""
 
 import itertools
 import math

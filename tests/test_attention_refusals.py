@@ -1,11 +1,4 @@
-"""What attention refuses, with the wanted and the given named.
-
-What turns red when a check is taken out (each was tried on a copy):
-- of dtype and device of k and v, of an example without a real key: test_every_kind_refuses
-- of the group: test_every_causal_kind_refuses_a_group
-- of BigBird's number of queries: test_one_kind_refuses
-- of the shape of a state: test_a_step_refuses_a_state
-"""
+"""What attention refuses, with the wanted and the given named."""
 
 import numpy as np
 import pytest

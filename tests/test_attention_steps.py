@@ -1,13 +1,4 @@
-"""Decoding position by position: prefill and steps are the full pass, for a growing prefix.
-
-What turns red when the code is broken (each was tried on a copy):
-- a cache that forgets the mask: test_a_padded_prompt_stays_padded
-- a step without gradient: test_gradients_pass_through_the_state
-- padding of the last chunk in the scale: test_sums_far_below_one_are_handed_over
-- BigBird's blocks of the last token for all, blocks beyond the end, padding read as real:
-  test_prefill_and_steps_are_the_full_pass, test_a_padded_prompt_stays_padded
-- half precision not widened: test_a_sum_of_a_thousand_steps_keeps_its_digits
-"""
+"""Decoding position by position: prefill and steps are the full pass, for a growing prefix."""
 
 import pytest
 import torch

@@ -1,13 +1,4 @@
-"""The equivariant layer: its equations, its law, and broken twins that must fail them.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- the distance not squared or detached, x_j - x_i, h_i and h_j swapped, the residual of h or the
-  gate of v dropped, messages averaged, "mean" summed, the gate of messages also before phi_x:
-  test_the_layer_equals_the_papers_double_loop
-- a perceptron without its last activation, phi_x with a bias: test_the_perceptrons_are_the_papers
-- x not added to its own update: test_a_shift_by_a_thousand_is_only_a_shift
-- edges upside down, padding or a node's own pair counted: see test_egnn_pairs.py
-"""
+"""The equivariant layer: its equations, its law, and broken twins that must fail them."""
 
 import pytest
 import torch

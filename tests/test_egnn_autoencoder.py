@@ -1,13 +1,4 @@
-"""The graph autoencoder: its loss by hand, its laws, and the symmetry that noise must break.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- the diagonal or padding counted, a mean over pairs: test_the_loss_equals_a_slow_loop
-- the decoder on distances instead of their squares: test_the_distance_decoder_is_the_equation
-- recall in place of F1: test_scores_of_a_path_of_four_nodes_by_hand
-- noise as the EGNN's features: test_the_reconstruction_does_not_see_how_the_noise_is_turned
-- an encoder without the mask: test_a_graph_alone_equals_the_graph_in_a_padded_batch
-- an encoder without a_ij: test_the_edges_reach_the_encoder
-"""
+"""The graph autoencoder: its loss by hand, its laws, and the symmetry that noise must break."""
 
 import copy
 import math

@@ -1,14 +1,4 @@
-"""The models that the EGNN is compared with: their equations, and which laws they keep and break.
-
-What turns red when the code is broken (each was tried on a copy):
-- the GNN's residual dropped: test_the_gnn_equals_its_double_loop
-- the radial field with squared distances or speeds, a sum, or x_j - x_i:
-  test_the_radial_field_equals_its_double_loop
-- padding not zeroed: test_a_padded_batch_of_the_radial_field_equals_its_graphs_one_by_one and the
-  GNN's
-- a plain square root: test_nodes_in_one_place_without_speed_stay_there_with_finite_gradients
-- a bias in phi: test_the_papers_radial_field_has_2052_weights
-"""
+"""The models that the EGNN is compared with: their equations, the laws they keep and break."""
 
 import pytest
 import torch

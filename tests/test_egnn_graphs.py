@@ -1,15 +1,4 @@
-"""Edge lists: against all pairs one by one, in blocks of any size, far from the origin.
-
-What turns red when the code is broken (each was tried on a copy):
-- a graph's first node forgotten, a node its own neighbour in a complete graph:
-  test_complete_edges_are_all_pairs_of_each_graph_by_receiver
-- the first row of a block forgotten, in the receivers or on the diagonal:
-  test_radius_edges_are_all_pairs_that_near_by_receiver
-- sender and receiver swapped: test_nearest_edges_are_the_k_nearest_by_receiver
-- < radius: test_a_distance_equal_to_the_radius_is_near
-- |a|^2 + |b|^2 - 2ab: test_far_from_the_origin_the_neighbours_stay_the_same_in_float32
-- one block for everything: test_no_tensor_holds_all_distances
-"""
+"""Edge lists: against all pairs one by one, in blocks of any size, far from the origin."""
 
 import pytest
 import torch

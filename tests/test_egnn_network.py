@@ -1,14 +1,4 @@
-"""Networks of equivariant layers: their composition, the paper's sizes, and that they learn.
-
-What turns red when the code is broken (each was tried on a copy):
-- each layer given the last velocity in place of the first, an activation after the embedding:
-  test_the_network_is_its_layers_one_after_another
-- the read-out of padding, or the input's padding, not zeroed:
-  test_a_padded_batch_equals_its_graphs_one_by_one
-- phi_x started with gain 1: test_a_new_network_stands_almost_still
-- a regressor that averages, or without its node perceptron: test_the_regressor_sums_its_atoms
-- a regressor without edge inference, or that moves atoms: test_the_qm9_model_has_745224_weights
-"""
+"""Networks of equivariant layers: their composition, the paper's sizes, and that they learn."""
 
 import pytest
 import torch

@@ -1,15 +1,4 @@
-"""Who sends to whom: edge lists, dense batches, padding, and what has no neighbours.
-
-What turns red when the code is broken (each was tried on a copy):
-- edges upside down: test_an_edge_changes_its_receiver_only
-- the others of a node off by one, edge attributes transposed, a wrong number of neighbours:
-  test_a_dense_batch_equals_the_edge_list_of_all_pairs
-- messages from padding, padding not zeroed before or after:
-  test_padding_changes_no_real_node_and_comes_out_as_zero
-- a plain square root: test_nodes_in_one_place_exchange_messages_but_do_not_push_each_other
-- a number of neighbours of zero: test_a_graph_of_one_node_is_alone_in_both_forms
-- x moved in place: test_no_input_is_modified_and_two_runs_are_equal_to_the_bit
-"""
+"""Who sends to whom: edge lists, dense batches, padding, and what has no neighbours."""
 
 import pytest
 import torch

@@ -1,12 +1,4 @@
-"""The EGNN and its baselines in every dtype, place and form of running that torch knows.
-
-What turns red when the code is broken (each was tried on a copy):
-- indices made on the CPU, values checked on the meta device:
-  test_a_model_built_on_the_meta_device_runs_there_and_can_be_brought_back
-- values checked while compiling: test_every_model_compiles_to_one_graph_with_the_same_gradients
-- sums that stay float32: test_a_bfloat16_model_stays_near_the_float32_one
-- zeros of the default dtype: test_float64_in_gives_float64_out_near_float32
-"""
+"""The EGNN and its baselines in every dtype, place and form of running that torch knows."""
 
 import pytest
 import torch

@@ -1,11 +1,4 @@
-"""SchNet, the invariant baseline: its equations, its symmetry, what it refuses, that it learns.
-
-What turns red when the code is broken (each was tried on a copy):
-- the receiver's features in a message, no residual, Gaussians of another width, the read-out's
-  perceptron after the sum: test_the_network_and_its_gradients_equal_a_slow_loop
-- coordinate sums in place of distances: test_no_motion_changes_the_answers
-- the plain square root: test_coincident_nodes_and_self_loops_have_finite_gradients
-"""
+"""SchNet, the invariant baseline: its equations, its symmetry, what it refuses, that it learns."""
 
 import copy
 import math

@@ -99,9 +99,14 @@ def test_a_half_precision_signal_is_remembered_in_float32(dtype, mode):
 def test_under_autocast_the_memory_is_as_exact_as_without():
     memory, u = LegendreMemory(32, 784.0), signal(500)
     state = memory.last(u)
-    wanted = memory(u), state, memory.step(u[:, 0], state)
+
+    def run() -> list[Tensor]:
+        everywhere = [memory(u, mode) for mode in MODES]
+        return [*everywhere, memory.last(u), memory.step(u[:, 0], state)]
+
+    wanted = run()
     with torch.autocast("cpu", torch.bfloat16):
-        found = memory(u), memory.last(u), memory.step(u[:, 0], state)
+        found = run()
     assert all(torch.equal(f, w) for f, w in zip(found, wanted, strict=True))
 
 

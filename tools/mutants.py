@@ -8,6 +8,7 @@ no longer fits. All of it happens on copies; `make mutants CHAPTER=lmu` replays 
 import argparse
 import ast
 import contextlib
+import functools
 import multiprocessing
 import os
 import queue
@@ -50,10 +51,12 @@ def mutant(root: Path, entry: Entry) -> str:
     return changed
 
 
+@functools.cache
 def defined(file: Path) -> set[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    """The names of a file's functions and classes, and those that are assigned."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    assigned = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return assigned | {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
 
 
 def unfit(root: Path, entry: Entry) -> str:
@@ -86,6 +89,7 @@ def run(root: Path, arguments: list[str], output: Path) -> None:
         str(root / "code"),
         *(p for p in sys.path if p not in ("", str(ROOT))),
     ]
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True  # a stale .pyc would hide a fault of the same length
     with output.open("w") as file:
         os.dup2(file.fileno(), 1)
@@ -141,7 +145,6 @@ def copied(root: Path, place: Path) -> Path:
 
 def replay(root: Path, names: list[str], only: str, jobs: int) -> int:
     """How many entries are not found or do not fit; says which."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     listed = [(stem, one) for stem in names for one in mistakes(root, stem)]
     listed = [(stem, one) for stem, one in listed if only in one.get("name", "")]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
@@ -190,6 +193,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="entries whose name holds this")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
     return 1 if replay(ROOT, given.stems or stems(), given.only, given.jobs) else 0
 
 
