@@ -1,9 +1,4 @@
-"""Which rows the model is shown.
-
-What turns red when the code is broken (each was tried on a copy):
-- the sum of distances not run on, all compared with the query alone, a row chosen twice, the query
-  lost, the nearest taken for the farthest: test_the_rows_are_those_of_the_brute_force
-"""
+"""Which rows the model is shown."""
 
 import pytest
 import torch
