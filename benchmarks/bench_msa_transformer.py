@@ -112,7 +112,7 @@ QUICK_PLAN = Plan(
 class FusedRows(TiedRowAttention):
     """Never forms the map: one fused attention with heads of width rows x d."""
 
-    def attend(self, x, mask, need_weights=False, chunk=None):
+    def attend(self, x, mask, need_weights=False, *, chunk=None):
         q, k, v = (self.flat(part) for part in self.split(x))
         y = scaled_dot_product_attention(q, k, v)  # its scale is 1 / sqrt(rows d), the paper's
         return self.out(self.unflat(y, x.shape[2])), None
@@ -121,7 +121,7 @@ class FusedRows(TiedRowAttention):
 class AllTokens(ColumnAttention):
     """Ordinary attention over rows x columns tokens: an alignment of one column."""
 
-    def attend(self, x, mask, need_weights=False, chunk=None):
+    def attend(self, x, mask, need_weights=False, *, chunk=None):
         y, weights = super().attend(x.flatten(1, 2)[:, None], mask, need_weights, chunk=chunk)
         return y.unflatten(2, x.shape[1:3])[:, 0], weights
 

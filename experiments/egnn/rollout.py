@@ -147,10 +147,19 @@ def train(config: Config, run: Run) -> dict:
             best.update(valid_loss=valid, step=step)
             chosen.load_state_dict(model.state_dict())
 
-    how = dict(rule=cosine_adam(model, config.learning_rate, config.train_steps), look=look)
-    state = dict(draw=draw, best=best, chosen=chosen)
+    rule = cosine_adam(model, config.learning_rate, config.train_steps)
     with value_checks(False):
-        fit(run, model, loss, steps=config.train_steps, **how, **state)
+        fit(
+            run,
+            model,
+            loss,
+            steps=config.train_steps,
+            rule=rule,
+            look=look,
+            draw=draw,
+            best=best,
+            chosen=chosen,
+        )
     weights = sum(p.numel() for p in model.parameters())
     return measure(chosen, config, data["test"]) | best | {"weights": weights}
 

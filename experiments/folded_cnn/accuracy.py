@@ -221,7 +221,7 @@ def train(config: Config, run: Run) -> dict:
     x, y = parts["train"]
     classes = 1 + int(y.max())
     height, width = x.shape[2:]
-    model: Any = build(config, height, width, classes)  # torch's types know no memory_format
+    model: Any = build(config, height, width, classes=classes)
     model = model.to(run.device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(
         model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True

@@ -186,10 +186,21 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
             chosen.load_state_dict(model.state_dict())
 
     rule = warmed_adamw(model, config.learning_rate, config.steps, betas=(0.9, 0.98))
-    how = dict(clip=1.0, look=look, every=max(1, config.steps // 25))
-    state = dict(draw=draw, best=best, curve=curve, chosen=chosen)
     with value_checks(False):
-        fit(run, model, loss, steps=config.steps, rule=rule, **how, **state)
+        fit(
+            run,
+            model,
+            loss,
+            steps=config.steps,
+            rule=rule,
+            clip=1.0,
+            look=look,
+            every=max(1, config.steps // 25),
+            draw=draw,
+            best=best,
+            curve=curve,
+            chosen=chosen,
+        )
     return chosen.eval(), metrics | best | curve
 
 

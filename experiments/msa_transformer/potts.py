@@ -132,9 +132,19 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
         curve["curve_loss"].append(losses[-1])
 
     rule = warmed_adamw(model, config.learning_rate, config.steps)
-    how = dict(clip=1.0, look=look, every=max(1, config.steps // 50))
     with value_checks(False):
-        fit(run, model, loss, steps=config.steps, rule=rule, **how, draw=draw, curve=curve)
+        fit(
+            run,
+            model,
+            loss,
+            steps=config.steps,
+            rule=rule,
+            clip=1.0,
+            look=look,
+            every=max(1, config.steps // 50),
+            draw=draw,
+            curve=curve,
+        )
     weights = sum(p.numel() for p in model.parameters())
     return model.eval(), {"weights": weights} | curve
 
