@@ -1,24 +1,4 @@
-"""Direct coupling analysis: against loops, against systems solved by hand, and on known contacts.
-
-What turns red when the code is broken (each was tried on a copy):
-- >= for > in the identity, a row that does not count itself, a chunk forgotten:
-  test_weights_equal_a_slow_loop, test_rows_as_alike_as_the_threshold_are_not_near
-- weights ignored, a pseudo-count that forgets to dilute, f_ii not diagonal:
-  test_frequencies_equal_a_slow_loop
-- frequencies in place of covariances (the inverse's sign is no matter for norms):
-  test_mean_field_of_two_columns_is_the_formula, test_the_state_left_out_does_not_matter
-- the gauge of one side only, the gap left in the norm, no APC: test_scores_equal_a_slow_loop
-- sums for means, means of the diagonal in DCA: test_apc_equals_a_slow_loop
-- a factor of two in the penalty or its gradient, blocks i = i fitted, weights ignored:
-  test_the_loss_equals_a_slow_loop, test_the_gradients_are_those_of_autograd
-- estimates averaged without turning one, fields not moved back:
-  test_two_columns_are_fitted_exactly,
-  test_the_fit_is_the_minimum_that_a_plain_optimiser_finds
-- one triangle only, ties the other way, missing pairs forgiven, invalid contacts counted:
-  test_both_triangles_of_the_scores_count, test_pairs_are_ranked_by_score,
-  test_precision_is_the_share_of_contacts_among_the_first
-- another default penalty: test_without_a_penalty_for_couplings_it_is_the_published_one
-"""
+"""Direct coupling analysis: against loops, systems solved by hand, and known contacts."""
 
 import itertools
 import math

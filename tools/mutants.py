@@ -188,7 +188,7 @@ def replay(root: Path, names: list[str], only: str, jobs: int) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__ and __doc__.splitlines()[0])
     parser.add_argument("stems", nargs="*", help="such as lmu; without one, all")
     parser.add_argument("--only", default="", help="entries whose name holds this")
     parser.add_argument("--jobs", type=int, default=2)
