@@ -205,7 +205,7 @@ class SkipsTheInput(LMU):
 
 @pytest.mark.parametrize("twin", [NoWriteBias, ReadsTheWritten, SkipsTheInput])
 def test_the_comparison_notices(twin):
-    model, x = order_one(twin(3, 5, 2, 4, 12.0)), normal(2, 30, 3)
+    model, x = order_one(twin(3, 5, 2, order=4, theta=12.0)), normal(2, 30, 3)
     assert (model(x) - slow_outputs(model, x)).abs().max() > 1e-2
 
 

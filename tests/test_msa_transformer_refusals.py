@@ -308,7 +308,7 @@ test_the_other_parts_refuse = each_raises(
         (lambda: fit(contacts=PAIRS.float()), TypeError, "contacts to be torch.bool"),
         (lambda: fit(ones(5, 2) * torch.nan), ValueError, "features to be finite, given 10"),
         (lambda: fit(penalty=-1.0), ValueError, "penalty >= 0, given -1.0"),
-        (lambda: fit(steps=0), ValueError, "steps must be at least 1, got 0"),
+        (lambda: fit(steps=0), ValueError, "steps to be at least 1, given 0"),
         (
             lambda: mask_tokens(TOKENS.float()),
             TypeError,
