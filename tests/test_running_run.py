@@ -114,14 +114,30 @@ def test_forget_deletes_the_checkpoints_of_this_cell_alone(start, tmp_path):
     assert list(tmp_path.iterdir()) == [other]
 
 
-def test_only_the_time_inside_loops_counts_and_resumes_add_up(start):
+class Clock:
+    """Stands for the module `time`; it goes on when it is told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    monotonic = perf_counter
+
+
+def test_only_the_time_inside_loops_counts_and_resumes_add_up(start, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("archbook.running.run.time", clock)
     run = start()
-    time.sleep(0.05)
+    clock.now += 50
+    seen = []
     for _ in run.steps(2, "fit"):
-        time.sleep(0.02)
-        inside = run.seconds
-    time.sleep(0.05)
-    assert 0.02 < inside <= run.seconds < 0.09
+        clock.now += 20
+        seen.append(run.seconds)
+    clock.now += 50
+    assert seen == [20, 40]
+    assert run.seconds == 40
     resumed = start()
     assert list(resumed.steps(2, "fit")) == []
     assert resumed.seconds == run.seconds

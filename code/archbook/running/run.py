@@ -115,13 +115,15 @@ class Run:
 
     def _progress(self, total: int, first: int, label: str) -> tqdm:
         """A bar where somebody watches, a line a minute in a log."""
-        pause = 0.1 if sys.stderr.isatty() else LINE_EVERY
+        watched = sys.stderr.isatty()
+        pause = 0.1 if watched else LINE_EVERY
         return tqdm(
             total=total,
             initial=first,
             desc=label,
             leave=False,
             disable=self._quiet,
+            delay=0 if watched else pause,  # a loop of seconds says nothing in a log
             mininterval=pause,
             maxinterval=max(pause, 10.0),
         )
