@@ -64,7 +64,7 @@ def test_the_tokens_are_those_of_fair_esm():
     ],
 )
 def test_a_token_without_a_letter_has_the_number_of_fair_esm(name, symbol):
-    assert getattr(alphabet, name) == FAIR_ESM.index(symbol)
+    assert getattr(vocabulary, name) == FAIR_ESM.index(symbol)
 
 
 def test_there_are_33_tokens_and_the_first_letters_are_the_amino_acids():

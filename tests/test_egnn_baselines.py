@@ -194,7 +194,7 @@ def test_nodes_in_one_place_without_speed_stay_there_with_finite_gradients(dense
     net = radial_field(0, True)
     shape = (2, 7, 3) if dense else (7, 3)
     case = (torch.ones(shape).double(), None if dense else EDGES, None, torch.zeros(shape).double())
-    outputs, *grads = outputs_and_gradients(net, net, case)
+    outputs, *grads = outputs_and_gradients(lambda x, e, a, v: net(x, e, a, v=v), net, case)
     assert torch.equal(outputs, case[0])
     assert all(grad.isfinite().all() for grad in grads)
 
@@ -237,7 +237,7 @@ def test_every_weight_has_a_gradient():
     x, edges, edge_attr, v = radial_inputs(2, True)
     nets = gnn(2), radial_field(2, True)
     nets[0](normal(7, 6), edges, edge_attr).square().sum().backward()
-    nets[1](x, edges, edge_attr, v).square().sum().backward()
+    nets[1](x, edges, edge_attr, v=v).square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for net in nets for p in net.parameters())
 
 

@@ -214,7 +214,7 @@ def test_auto_takes_the_fft_for_few_inputs_and_chunks_for_many_or_from_a_state()
 class Wrapping(LegendreMemory):
     """FFT without padding: the end of the signal wraps onto its start."""
 
-    def _fft(self, u, start):
+    def fft(self, u, start):
         H = impulse_response(self.A_bar, self.B_bar, u.shape[1])
         spectrum = torch.fft.rfft(u)[:, None] * torch.fft.rfft(H)
         return torch.fft.irfft(spectrum, u.shape[1]).mT

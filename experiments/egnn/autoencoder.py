@@ -58,7 +58,9 @@ SIZES = {
 
 def graphs_of(config: Config, part: str, device: torch.device) -> GraphSet:
     if config.family not in FAMILIES:
-        raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {config.family!r}")
+        raise ValueError(
+            f"wanted family to be one of {', '.join(FAMILIES)}, given {config.family!r}"
+        )
     count = config.graphs if part == "train" else config.held_out
     drawn = FAMILIES[config.family](count, seed=[45, PARTS.index(part)])
     return GraphSet(drawn.adjacency.to(device), drawn.mask.to(device))

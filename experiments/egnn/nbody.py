@@ -112,7 +112,9 @@ class Dynamics(nn.Module):
             "linear": lambda: Linear(),
         }
         if config.model not in bodies:
-            raise ValueError(f"model must be one of {', '.join(bodies)}, got {config.model!r}")
+            raise ValueError(
+                f"wanted model to be one of {', '.join(bodies)}, given {config.model!r}"
+            )
         self.body = bodies[config.model]()
 
     def forward(self, x: Tensor, v: Tensor, charges: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ def load(config: Config) -> dict[str, Molecules]:
         if count is not None:
             if not 1 <= count <= len(parts[part]):
                 raise ValueError(
-                    f"wanted 1 to {len(parts[part]):,} molecules to {part}, got {count:,}"
+                    f"wanted 1 to {len(parts[part]):,} molecules to {part}, given {count:,}"
                 )
             parts[part] = parts[part].take(torch.arange(count))
     return parts
@@ -123,7 +123,9 @@ def load(config: Config) -> dict[str, Molecules]:
 
 def names(config: Config) -> list[str]:
     if config.target != "all" and config.target not in UNITS:
-        raise ValueError(f"target must be all or one of {', '.join(UNITS)}, got {config.target!r}")
+        raise ValueError(
+            f"wanted target to be all or one of {', '.join(UNITS)}, given {config.target!r}"
+        )
     return list(UNITS) if config.target == "all" else [config.target]
 
 
@@ -169,7 +171,7 @@ def network(config: Config, targets: int) -> nn.Module:
     models = {"egnn": EGNNRegressor, "schnet": SchNet}
     if config.model not in models:
         known = ", ".join([*models, "ridge", "mean"])
-        raise ValueError(f"model must be one of {known}, got {config.model!r}")
+        raise ValueError(f"wanted model to be one of {known}, given {config.model!r}")
     return models[config.model](FEATURES, config.hidden, config.layers, targets)
 
 

@@ -135,7 +135,7 @@ def load(config: Config) -> dict[str, Part]:
         x, y = x[config.held_out :], y[config.held_out :]
     else:
         raise ValueError(
-            f"data must be fashion, mnist, signs, numbers or digits, got {config.data}"
+            f"wanted data to be fashion, mnist, signs, numbers or digits, given {config.data}"
         )
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     if config.images + config.held_out > len(y):
@@ -213,7 +213,9 @@ def as_floats(x: Tensor) -> Tensor:
 
 def train(config: Config, run: Run) -> dict:
     if config.batch % config.fold:
-        raise ValueError(f"batch must be divisible by fold = {config.fold}, got {config.batch}")
+        raise ValueError(
+            f"wanted batch to be divisible by fold = {config.fold}, given {config.batch}"
+        )
     parts = {
         name: (as_floats(x.to(run.device)), y.to(run.device))
         for name, (x, y) in load(config).items()

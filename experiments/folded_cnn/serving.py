@@ -112,7 +112,9 @@ def timed_server(config: Config, fold: int, images: Tensor) -> Timed:
 @torch.no_grad()
 def measure(config: Config, run: Run) -> dict:
     if config.most % config.fold:
-        raise ValueError(f"most must be divisible by fold = {config.fold}, got {config.most}")
+        raise ValueError(
+            f"wanted most to be divisible by fold = {config.fold}, given {config.most}"
+        )
     shape = GAME_CNNS[config.net]["height"], GAME_CNNS[config.net]["width"]
     images = torch.rand(config.images, 3, *shape).to(run.device, memory_format=torch.channels_last)
     rng = np.random.default_rng(run.seed)

@@ -122,7 +122,9 @@ class Character(nn.Module):
             "copy": lambda: nn.Identity(),
         }
         if config.model not in bodies:
-            raise ValueError(f"model must be one of {', '.join(bodies)}, got {config.model!r}")
+            raise ValueError(
+                f"wanted model to be one of {', '.join(bodies)}, given {config.model!r}"
+            )
         self.body = bodies[config.model]()
 
     x_mean: Tensor

@@ -133,7 +133,9 @@ class Model(nn.Module):
             ),
         }
         if config.model not in bodies:
-            raise ValueError(f"model must be one of {', '.join(bodies)}, got {config.model!r}")
+            raise ValueError(
+                f"wanted model to be one of {', '.join(bodies)}, given {config.model!r}"
+            )
         self.body = bodies[config.model]()
 
     def forward(self, g: Tensor) -> Tensor:

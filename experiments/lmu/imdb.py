@@ -81,7 +81,9 @@ class Reader(nn.Module):
                 width, 2, 2 * width, dropout=0.0, batch_first=True, norm_first=True
             )
         elif config.model != "bag":
-            raise ValueError(f"model must be one of {', '.join(MODELS)}, got {config.model!r}")
+            raise ValueError(
+                f"wanted model to be one of {', '.join(MODELS)}, given {config.model!r}"
+            )
         self.model = config.model
         self.classify = nn.Linear(features, 1)
 

@@ -93,7 +93,7 @@ def build(config: Config) -> nn.Module:
         "persistence": lambda: [nn.Identity()],
     }
     if config.model not in bodies:
-        raise ValueError(f"model must be one of {', '.join(bodies)}, got {config.model!r}")
+        raise ValueError(f"wanted model to be one of {', '.join(bodies)}, given {config.model!r}")
     return nn.Sequential(*bodies[config.model]())
 
 

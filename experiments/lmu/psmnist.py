@@ -118,7 +118,8 @@ def build(config: Config, steps: int) -> nn.Module:
         body, features = nn.Flatten(), steps
     else:
         raise ValueError(
-            f"model must be one of lmu, lmu2019, random, lstm, mlp, softmax, got {config.model!r}"
+            "wanted model to be one of lmu, lmu2019, random, lstm, mlp, softmax, "
+            f"given {config.model!r}"
         )
     return nn.Sequential(
         nn.Dropout(config.input_dropout),

@@ -228,7 +228,7 @@ def read_families(config: Config) -> dict:
 
 def train(config: Config, run: Run) -> dict:
     if config.method not in GRID:
-        raise ValueError(f"method must be one of {', '.join(GRID)}, got {config.method!r}")
+        raise ValueError(f"wanted method to be one of {', '.join(GRID)}, given {config.method!r}")
     pairs = int(torch.ones(config.columns, config.columns).triu(SEPARATION).sum())
     chance = {"chance": config.contacts / pairs}
     if config.method in PER_FAMILY:

@@ -5,21 +5,26 @@ from typing import cast
 
 from torch import nn
 
-from archbook.gfnn.baselines import MLP, FourierMLP, ModeAdaptiveNetwork
+from archbook.gfnn.baselines import (
+    MLP,
+    FourierMLP,
+    ModeAdaptiveNetwork,
+    PhaseFunctionedNetwork,
+)
 from archbook.gfnn.network import ExpertLinear, GridFunctionedNetwork, GridLinear
 
 
 def multiply_adds(network: nn.Module) -> int:
     """Of one sample: the matrices' products, and the blending of parameters where there is any.
 
-    `network` is one of this package's, PFNN among the grid-functioned ones; others are refused
-    with a TypeError.
+    `network` is one of this package's; others are refused with a TypeError.
     """
     if isinstance(network, MLP):
         return sum(cast(nn.Linear, layer).weight.numel() for layer in network.layers)
     if isinstance(network, FourierMLP):
         return network.B.numel() + multiply_adds(network.mlp)
-    if not isinstance(network, GridFunctionedNetwork | ModeAdaptiveNetwork):
+    experts = GridFunctionedNetwork | PhaseFunctionedNetwork | ModeAdaptiveNetwork
+    if not isinstance(network, experts):
         raise TypeError(f"wanted a network of archbook.gfnn, given {type(network).__name__}")
     layers = [cast(ExpertLinear, layer) for layer in network.layers]
     product = sum(layer.W[0].numel() for layer in layers)
