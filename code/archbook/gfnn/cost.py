@@ -23,8 +23,9 @@ def multiply_adds(network: nn.Module) -> int:
         return sum(cast(nn.Linear, layer).weight.numel() for layer in network.layers)
     if isinstance(network, FourierMLP):
         return network.B.numel() + multiply_adds(network.mlp)
-    experts = GridFunctionedNetwork | PhaseFunctionedNetwork | ModeAdaptiveNetwork
-    if not isinstance(network, experts):
+    if not isinstance(
+        network, GridFunctionedNetwork | PhaseFunctionedNetwork | ModeAdaptiveNetwork
+    ):
         raise TypeError(f"wanted a network of archbook.gfnn, given {type(network).__name__}")
     layers = [cast(ExpertLinear, layer) for layer in network.layers]
     product = sum(layer.W[0].numel() for layer in layers)
