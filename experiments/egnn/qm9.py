@@ -172,7 +172,7 @@ def network(config: Config, targets: int) -> nn.Module:
     if config.model not in models:
         known = ", ".join([*models, "ridge", "mean"])
         raise ValueError(f"wanted model to be one of {known}, given {config.model!r}")
-    return models[config.model](FEATURES, config.hidden, config.layers, targets)
+    return models[config.model](FEATURES, config.hidden, config.layers, out_features=targets)
 
 
 @torch.no_grad()
