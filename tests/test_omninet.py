@@ -1,13 +1,4 @@
-"""OmniNet: its equations, its limits, what order and depth do to it, and what never is formed.
-
-What turns red when the heart of the code is broken (each was tried on a copy):
-- layer after layer in the stack, the embedding in a partition:
-  test_outputs_and_gradients_equal_the_equations
-- queries of the first layer for "top", another pool: test_the_meta_learner_equals_its_equation
-- the meta-learner given a residual: test_a_zeroed_meta_learner_leaves_the_transformer
-- the norm left out of the meta-learner: test_outputs_and_gradients_equal_the_equations
-- padded positions in the stack: test_padding_at_the_end_is_as_if_it_were_not_there
-"""
+"""OmniNet: its equations, its limits, what order and depth do to it, and what never is formed."""
 
 import math
 

@@ -1,13 +1,4 @@
-"""OmniNet reads no later token, decodes what the full pass gives, and the seven traps.
-
-What turns red when the code is broken (each was tried on a copy):
-- the meta-learner not causal, or causal by tokens of the stack: test_later_tokens_change_nothing,
-  test_a_token_reads_all_depths_of_its_own_position
-- a block not causal: test_later_tokens_change_nothing
-- a state of an earlier partition handed to a later one, a step's stack without its first layer,
-  the first position added in every step: test_prefill_and_steps_are_the_full_pass
-- a form that holds put in place of a broken one: test_a_trap_is_seen
-"""
+"""OmniNet reads no later token, decodes what the full pass gives, and the seven traps."""
 
 import pytest
 import torch

@@ -1,15 +1,4 @@
-"""Models around OmniNet: texts, classes of sequences and images, translation; what they cost.
-
-What turns red when the code is broken (each was tried on a copy):
-- positions left out, counted from zero in every step: test_positions_are_added,
-  test_prefill_and_steps_are_the_full_pass
-- padding in the mean: test_padding_changes_no_class
-- patches cut in another order: test_patches_are_squares_of_the_image
-- the decoder reads both ways, or padded source tokens: test_a_translation_reads_no_later_target,
-  test_padded_source_tokens_change_nothing
-- no stop: test_after_a_stop_only_stops_come
-- a factor of the count: test_counted_operations_are_those_that_torch_counts
-"""
+"""Models around OmniNet: texts, classes of sequences and images, translation; what they cost."""
 
 from dataclasses import replace
 from functools import partial

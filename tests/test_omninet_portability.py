@@ -1,11 +1,4 @@
-"""OmniNet in every dtype, place and form of running that torch knows.
-
-What turns red when the code is broken (each was tried on a copy):
-- a tensor made on the CPU:
-  test_a_model_built_on_the_meta_device_runs_there_and_can_be_brought_back
-- values read while compiling: test_every_model_compiles_to_one_graph_with_the_same_gradients
-- the skip added in place: test_an_input_is_never_modified_and_two_runs_are_equal_to_the_bit
-"""
+"""OmniNet in every dtype, place and form of running that torch knows."""
 
 import pytest
 import torch

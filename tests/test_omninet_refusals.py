@@ -1,9 +1,4 @@
-"""What OmniNet refuses, with the wanted and the given named.
-
-What turns red when a check is taken out (each was tried on a copy):
-- of the partition, of the length, of a causal Linformer: test_nothing_is_built_from
-- of the mask, of NaN, of positions: test_nothing_is_computed_from
-"""
+"""What OmniNet refuses, with the wanted and the given named."""
 
 import pytest
 import torch
