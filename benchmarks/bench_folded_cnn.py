@@ -420,7 +420,7 @@ def trained_on_fashion() -> dict[str, Callable[[], FoldedNet]]:
     first = experiment["FASHION"]
     recipe = (first.data, first.images, first.learning_rate, first.grouping, first.start)
     return {
-        name: lambda c=config: experiment["build"](c, c.resolution, c.resolution, 10)
+        name: lambda c=config: experiment["build"](c, c.resolution, c.resolution, classes=10)
         for name, config in experiment["SIZES"]["full"].items()
         if (config.data, config.images, config.learning_rate, config.grouping, config.start)
         == recipe

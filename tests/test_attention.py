@@ -172,7 +172,7 @@ def test_bigbird_whose_blocks_cover_everything_is_full_attention(blocks, masked,
 def test_one_position_of_all_tokens_is_not_causal(kind):
     """Apart from BigBird's global blocks, which only then read everything."""
     layer = bigbird(global_blocks=0) if kind == "bigbird" else build(kind)
-    assert largest(layer(Q, K, V, None, SEQ), layer(Q, K, V)) < 1e-12
+    assert largest(layer(Q, K, V, group=SEQ), layer(Q, K, V)) < 1e-12
 
 
 @every_kind
