@@ -1,15 +1,11 @@
 """Where the built pages are, and what they are called; for the tests that read them."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
-
-
-documents_in_toc = runpy.run_path(str(ROOT / "tools" / "notebooks.py"))["pages_in_toc"]
 
 
 def require_built() -> None:

@@ -4,7 +4,6 @@ And what the tests of the benchmarks share: `bench` and `quick`, for the STEM th
 """
 
 import gc
-import importlib.util
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from scripts import script
 
 pytest.register_assert_rewrite("portability")  # its asserts then say what they found
 
@@ -66,13 +66,9 @@ def _only_marked_tests_compile(
 @pytest.fixture(scope="module")
 def bench(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """The benchmark of the test file's STEM, as on a machine without peers."""
-    name = f"bench_{request.module.STEM}"
-    file = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:  # the file sets variables for its own process
         patch.setattr("os.environ", {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"})
-        spec.loader.exec_module(module)
+        module = script(f"benchmarks/bench_{request.module.STEM}.py")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("archbook.timing.peers.version", _not_installed)
         yield module

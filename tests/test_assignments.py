@@ -11,7 +11,6 @@ import csv
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import subprocess
@@ -26,6 +25,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from tools.assignments import build as build_tool
 
 pytest.importorskip("otter", reason="`make unit` installs it: the group assignments")
 
@@ -33,7 +33,6 @@ pytestmark = pytest.mark.slow  # nearly all of them build or grade in processes 
 ROOT = Path(__file__).parents[1]
 ASSIGNMENTS = ROOT / "assignments"
 STEMS = sorted(path.parent.name for path in ASSIGNMENTS.glob("*/mistakes.toml"))
-BUILD = runpy.run_path(str(ROOT / "tools" / "assignments" / "build.py"))
 every_assignment = pytest.mark.parametrize("stem", STEMS)
 
 
@@ -57,7 +56,7 @@ def build(stem: str, seed: str, out: Path) -> Path:
 def built(tmp_path_factory) -> dict[str, Path]:
     """The public version of each assignment."""
     folder = tmp_path_factory.mktemp("built")
-    return {stem: build(stem, BUILD["PUBLIC_SEED"], folder / stem) for stem in STEMS}
+    return {stem: build(stem, build_tool.PUBLIC_SEED, folder / stem) for stem in STEMS}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_there_is_an_assignment():
 
 @every_assignment
 def test_an_assignment_has_four_to_eight_questions_and_one_is_read_by_hand(stem: str):
-    asked = [settings for settings, _ in BUILD["questions"](source_of(stem))]
+    asked = [settings for settings, _ in build_tool.questions(source_of(stem))]
     assert 4 <= len(asked) <= 8
     assert any(question.get("manual") for question in asked)
 
@@ -107,7 +106,7 @@ def test_an_assignment_has_four_to_eight_questions_and_one_is_read_by_hand(stem:
 def test_an_assignment_says_outcomes_time_and_its_points(stem: str):
     notebook = source_of(stem)
     first = notebook.cells[0].source
-    asked = [settings for settings, _ in BUILD["questions"](notebook)]
+    asked = [settings for settings, _ in build_tool.questions(notebook)]
     tested = sum(question["points"] for question in asked if not question.get("manual"))
     by_hand = sum(question["points"] for question in asked if question.get("manual"))
     assert "After it you can" in first
@@ -118,7 +117,7 @@ def test_an_assignment_says_outcomes_time_and_its_points(stem: str):
 @every_assignment
 def test_the_rubric_adds_up(stem: str):
     notebook = source_of(stem)
-    by_hand = sum(q["points"] for q, _ in BUILD["questions"](notebook) if q.get("manual"))
+    by_hand = sum(q["points"] for q, _ in build_tool.questions(notebook) if q.get("manual"))
     rows = [re.findall(r"^\| (\d) \|", cell.source, re.MULTILINE) for cell in notebook.cells]
     assert sum(int(points) for row in rows for points in row) == by_hand
 
@@ -127,7 +126,7 @@ def test_the_rubric_adds_up(stem: str):
 def test_every_tested_question_has_a_visible_and_a_hidden_test_and_a_planted_mistake(stem: str):
     mistakes = tomllib.loads((ASSIGNMENTS / stem / "mistakes.toml").read_text(encoding="utf-8"))
     broken = {name for mistake in mistakes["mistake"] for name in mistake["breaks"]}
-    for settings, tests in BUILD["questions"](source_of(stem)):
+    for settings, tests in build_tool.questions(source_of(stem)):
         if settings.get("manual"):
             continue
         hidden = ["hidden: true" in test for test in tests]
@@ -159,7 +158,7 @@ def test_the_students_version_holds_no_solution(stem: str, built):
             part = cell.source.split("# BEGIN SOLUTION")[1].split("# END SOLUTION")[0]
             solutions += part.splitlines()
     student = text_of(built[stem] / "student" / f"{stem}.ipynb")
-    shown = "\n".join(test for _, tests in BUILD["questions"](notebook) for test in tests)
+    shown = "\n".join(test for _, tests in build_tool.questions(notebook) for test in tests)
     html = (built[stem] / "student" / f"{stem}.html").read_text(encoding="utf-8")
     lines = {line.strip() for line in solutions if len(line.strip()) > 25}
     lines -= {line.strip() for line in shown.splitlines()}  # what a test says too
@@ -170,7 +169,7 @@ def test_the_students_version_holds_no_solution(stem: str, built):
 @every_assignment
 def test_the_students_version_holds_no_hidden_test(stem: str, built):
     student = (built[stem] / "student" / f"{stem}.ipynb").read_text(encoding="utf-8")
-    for _, tests in BUILD["questions"](source_of(stem)):
+    for _, tests in build_tool.questions(source_of(stem)):
         for test in tests:
             name = re.search(r"def (\w+)\(", test)[1]
             assert (f"def {name}(" in student) == ("hidden: true" not in test), name
@@ -212,7 +211,7 @@ def test_the_seed_itself_is_in_no_file(private):
 @every_assignment
 def test_seeds_give_different_versions(stem: str):
     notebook = source_of(stem)
-    values = [str(BUILD["variant_values"](notebook, stem, str(seed))) for seed in range(40)]
+    values = [str(build_tool.variant_values(notebook, stem, str(seed))) for seed in range(40)]
     assert len(set(values)) >= 8
 
 

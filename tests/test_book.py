@@ -2,16 +2,17 @@
 
 import html
 import re
-import runpy
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from built_book import HTML, ROOT, documents_in_toc, require_built
+from built_book import HTML, ROOT, require_built
+from scripts import script
 from tools.chapters import chapters
+from tools.notebooks import pages_in_toc
 
 pytestmark = pytest.mark.book
-OFFLINE = ROOT / "book" / "_ext" / "offline.py"
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +21,10 @@ def _built():
 
 
 @pytest.fixture(scope="module")
-def offline() -> dict:
+def offline() -> ModuleType:
     """The extension's own reading of what a browser fetches."""
     pytest.importorskip("sphinx")
-    return runpy.run_path(str(OFFLINE))
+    return script("book/_ext/offline.py")
 
 
 class Page(HTMLParser):
@@ -50,7 +51,7 @@ def pages() -> list[Path]:
     return sorted(HTML.rglob("*.html"))
 
 
-@pytest.mark.parametrize("document", documents_in_toc())
+@pytest.mark.parametrize("document", pages_in_toc())
 def test_every_page_of_the_table_of_contents_is_built(document: str):
     assert (HTML / f"{document}.html").exists()
 
@@ -59,7 +60,7 @@ def test_no_page_loads_anything_from_another_host(offline):
     found = {
         f"{path.relative_to(HTML)}: {url}"
         for path in pages()
-        for url in offline["foreign_requests"](path.read_text(encoding="utf-8"))
+        for url in offline.foreign_requests(path.read_text(encoding="utf-8"))
     }
     assert not found
 
@@ -68,7 +69,7 @@ def test_no_style_sheet_loads_anything_from_another_host(offline):
     found = {
         f"{path.relative_to(HTML)}: {url}"
         for path in sorted(HTML.rglob("*.css"))
-        for url in offline["foreign_requests_of_css"](path.read_text(encoding="utf-8"))
+        for url in offline.foreign_requests_of_css(path.read_text(encoding="utf-8"))
     }
     assert not found
 
@@ -88,7 +89,7 @@ def test_no_style_sheet_loads_anything_from_another_host(offline):
     ],
 )
 def test_the_reading_of_a_page_notices_every_way_to_load(html: str, offline):
-    assert len(offline["foreign_requests"](html)) == 1
+    assert len(offline.foreign_requests(html)) == 1
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_the_reading_of_a_page_notices_every_way_to_load(html: str, offline):
     ],
 )
 def test_the_reading_of_a_page_lets_the_rest_pass(html: str, offline):
-    assert offline["foreign_requests"](html) == []
+    assert offline.foreign_requests(html) == []
 
 
 def test_every_image_has_alternative_text():
@@ -163,7 +164,7 @@ def test_every_benchmark_table_is_on_its_page():
 
 def test_every_claim_of_every_chapter_is_on_the_page_of_claims(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    read = runpy.run_path(str(ROOT / "book" / "_ext" / "claim_tables.py"))["claims_of"]
+    read = script("book/_ext/claim_tables.py").claims_of
 
     def plain(text: str) -> str:
         return re.sub(r"\s+", " ", text.replace("'", "’"))

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from built_book import HTML, documents_in_toc, require_built
+from built_book import HTML, require_built
+from tools.notebooks import pages_in_toc
 
 pytestmark = pytest.mark.browser
 CHROMIUM = (
@@ -21,7 +22,7 @@ PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 PATIENCE = 120_000  # milliseconds that a page may take on a busy machine
 
-every_page = pytest.mark.parametrize("document", documents_in_toc())
+every_page = pytest.mark.parametrize("document", pages_in_toc())
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -1,33 +1,23 @@
 """What the experiments of the GFNN measure: roll-outs, sliding, warped axes, multiply-adds."""
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from scripts import script
 
 from archbook.data import locomotion
 from archbook.gfnn import MLP, multiply_adds
 
-FOLDER = Path(__file__).parents[1] / "experiments" / "gfnn"
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"experiments_gfnn_{name}", FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture(scope="module")
 def motion() -> ModuleType:
-    return load("motion")
+    return script("experiments/gfnn/motion.py")
 
 
 @pytest.fixture(scope="module")
 def regressions() -> ModuleType:
-    return load("regressions")
+    return script("experiments/gfnn/regressions.py")
 
 
 def test_a_roll_out_of_a_clip_s_own_frames_is_the_clip(motion: ModuleType):

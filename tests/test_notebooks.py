@@ -2,17 +2,16 @@
 
 import base64
 import re
-import runpy
 import struct
 from pathlib import Path
 
 import nbformat
 import pytest
+from tools import notebooks
 from tools.chapters import chapters
 
 ROOT = Path(__file__).parents[1]
-TOOL = runpy.run_path(str(ROOT / "tools" / "notebooks.py"))
-PATHS = TOOL["notebooks_in_toc"](ROOT)
+PATHS = notebooks.notebooks_in_toc(ROOT)
 MOST_BYTES = 600_000
 MOST_PNG_BYTES = 100_000
 MOST_LINES = 30
@@ -109,8 +108,8 @@ def test_no_cell_changes_the_path_or_the_shell(path: Path):
 @every_notebook
 def test_the_form_is_the_one_that_make_notebooks_writes(path: Path):
     notebook = nbformat.read(path, as_version=4)
-    TOOL["stamp_bootstrap"](notebook, ROOT)
-    TOOL["normalise"](notebook)
+    notebooks.stamp_bootstrap(notebook, ROOT)
+    notebooks.normalise(notebook)
     assert nbformat.writes(notebook) + "\n" == path.read_text(encoding="utf-8"), (
         "run `make notebooks`, or `python tools/notebooks.py --stamp` for the form alone"
     )
@@ -121,7 +120,7 @@ def test_the_first_cell_installs_the_package_and_is_hidden(path: Path):
     first = nbformat.read(path, as_version=4).cells[0]
     assert first.cell_type == "code"
     assert "remove-cell" in first.metadata["tags"]
-    assert first.source == TOOL["bootstrap_source"](ROOT)
+    assert first.source == notebooks.bootstrap_source(ROOT)
 
 
 @every_notebook
@@ -156,9 +155,9 @@ def test_a_chapter_reads_only_results_of_its_own_that_exist(path: Path):
 
 def test_normalising_twice_changes_nothing():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 + 1")])
-    TOOL["normalise"](notebook)
+    notebooks.normalise(notebook)
     once = nbformat.writes(notebook)
-    TOOL["normalise"](notebook)
+    notebooks.normalise(notebook)
     assert nbformat.writes(notebook) == once
 
 
@@ -171,7 +170,7 @@ def test_normalising_removes_what_a_machine_leaves_behind():
     ]
     notebook = nbformat.v4.new_notebook(cells=[cell])
     notebook.metadata["language_info"] = {"name": "python", "version": "3.11.7"}
-    TOOL["normalise"](notebook)
+    notebooks.normalise(notebook)
     (cell,) = notebook.cells
     assert cell.metadata == {"tags": ["hide-input"]}
     assert cell.execution_count == 1
@@ -182,7 +181,7 @@ def test_normalising_removes_what_a_machine_leaves_behind():
 def test_equal_cells_get_different_names():
     cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell("x = 1")]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    TOOL["normalise"](notebook)
+    notebooks.normalise(notebook)
     assert notebook.cells[0].id != notebook.cells[1].id
 
 
@@ -193,13 +192,13 @@ def test_a_figure_is_described_to_the_page():
         metadata={"image/png": {"alt": "A line that rises.", "name": "f", "caption": "Up"}},
     )
     cell = nbformat.v4.new_code_cell("show(fig)", outputs=[shown])
-    TOOL["normalise"](nbformat.v4.new_notebook(cells=[cell]))
+    notebooks.normalise(nbformat.v4.new_notebook(cells=[cell]))
     assert cell.metadata["mystnb"]["image"] == {"alt": "A line that rises."}
     assert cell.metadata["mystnb"]["figure"] == {"name": "f", "caption": "Up"}
 
 
 def test_the_bootstrap_cell_installs_nothing_where_the_package_is_there():
-    source = TOOL["bootstrap_source"](ROOT)
+    source = notebooks.bootstrap_source(ROOT)
     assert source.count("%pip install -q") == 1
     installed: list[str] = []
     names = {"install": installed.append}

@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import nbformat
 import pytest
 import yaml
 from guards import MAY_IMPORT, import_faults, notation_faults, place_faults, places
+from scripts import script
 from tools.chapters import chapters
 
 from archbook.data.numbers import english
@@ -320,13 +320,13 @@ def test_every_results_file_belongs_to_a_chapter():
 def test_results_files_are_complete_and_of_the_code_as_it_is(path: Path):
     results = json.loads(path.read_text(encoding="utf-8"))
     name, _, size = path.stem.partition(".")
-    script = ROOT / "experiments" / path.parent.name / f"{name}.py"
-    assert script.exists(), f"{path.name} has no experiment {script.relative_to(ROOT)}"
-    experiment = runpy.run_path(str(script))
+    place = f"experiments/{path.parent.name}/{name}.py"
+    assert (ROOT / place).exists(), f"{path.name} has no experiment {place}"
+    experiment = script(place)
     size = size or "full"
     assert results["experiment"] == f"{path.parent.name}/{name}"
     assert results["size"] == size
-    wanted = wanted_cells(experiment["SIZES"], size, experiment.get("SEEDS"))
+    wanted = wanted_cells(experiment.SIZES, size, getattr(experiment, "SEEDS", None))
     faults = check_results(results, wanted, path.name)
     assert not faults, "\n".join(faults)
 
@@ -341,7 +341,7 @@ def test_benchmark_files_are_complete(path: Path):
 
 def test_the_wheel_carries_every_results_file(tmp_path: Path):
     pytest.importorskip("setuptools", reason="the build brings its own setuptools")
-    pack_results = runpy.run_path(str(ROOT / "setup.py"))["pack_results"]
+    pack_results = script("setup.py").pack_results
     (tmp_path / "lmu").mkdir()
     (tmp_path / "lmu" / "of_an_older_build.json").write_text("{}")
     pack_results(ROOT / "results", tmp_path)
