@@ -201,3 +201,77 @@ def notation_faults(root: Path) -> list[str]:
         unknown = sorted(words(" ".join(cells)) - there)
         faults += [f"{row['chapter']}, {row['symbol']}: {name}" for name in unknown]
     return faults
+
+
+# ---- tests ----
+
+LAWS = "a chapter's laws stand in the file of its stem"
+KINDS = "every kind of attention is put through the same tests"
+USED = "seen through what uses it"
+# Every file of code/archbook has a test file of its name, or a row here: where it is tested, and
+# why there.
+TESTED_IN = {
+    "attention/full": ("attention", KINDS),
+    "attention/interface": ("attention_refusals", KINDS),
+    "attention/linear": ("attention", KINDS),
+    "attention/linformer": ("attention", KINDS),
+    "attention/performer": ("attention", KINDS),
+    "autocast": ("attention_portability", USED),
+    "data/alphabet": ("data_alignments", USED),
+    "data/checksums": ("data_fetching", USED),
+    "data/images": ("data_sets", "the shipped sets are all read in one file"),
+    "data/manifest": ("data_fetching", USED),
+    "data/numbers": ("data_words", "numbers and their words are one subject"),
+    "data/reviews": ("data_sets", "the shipped sets are all read in one file"),
+    "data/structures": ("data_families", "a structure is read for its family"),
+    "data/text": ("data_sets", "the shipped sets are all read in one file"),
+    "dca/pseudo_likelihood": ("dca", "the two methods are compared on the same families"),
+    "dca/scores": ("dca", "the two methods are compared on the same families"),
+    "dca/statistics": ("dca", "the two methods are compared on the same families"),
+    "egnn/layer": ("egnn", LAWS),
+    "folded_cnn/curriculum": ("folded_cnn_grouping", "a curriculum decides how images are grouped"),
+    "folded_cnn/folding": ("folded_cnn", LAWS),
+    "folded_cnn/resnet": ("folded_cnn_networks", "all networks are put through the same tests"),
+    "folded_cnn/separate": ("folded_cnn_networks", "all networks are put through the same tests"),
+    "gfnn/cost": ("gfnn_experiments", "its counts are those that the experiments report"),
+    "gfnn/network": ("gfnn", LAWS),
+    "lmu/memory": ("lmu", LAWS),
+    "msa_transformer/attention": ("msa_transformer", LAWS),
+    "msa_transformer/padding": ("msa_transformer_network", USED),
+    "omninet/block": ("omninet", LAWS),
+    "omninet/cost": ("omninet_models", "the count is compared with torch's for every model"),
+    "omninet/meta": ("omninet", LAWS),
+    "omninet/network": ("omninet", LAWS),
+    "omninet/stacking": ("omninet", LAWS),
+    "omninet/translation": ("omninet_models", "all models are put through the same tests"),
+    "omninet/traps": ("omninet_causal", "a trap is a broken order of later tokens"),
+    "omninet/variants": ("omninet_models", "all models are put through the same tests"),
+    "running/cells": ("running_experiment", USED),
+    "running/checkpoint": ("running_run", USED),
+    "running/fitting": ("running_run", USED),
+    "vocabulary": ("data_alignments", USED),
+}
+
+
+def untested(root: Path) -> list[str]:
+    """Files of the package without a test file of their name, and rows of the table that lie."""
+    sources = {
+        path.relative_to(package(root)).with_suffix("").as_posix()
+        for path in package(root).rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+    def there(name: str) -> bool:
+        return (root / "tests" / f"test_{name}.py").exists()
+
+    named = {source for source in sources if there(source.replace("/", "_"))}
+    faults = [f"{source}: no test file" for source in sorted(sources - named - TESTED_IN.keys())]
+    faults += [f"{source}: no such file" for source in sorted(TESTED_IN.keys() - sources)]
+    faults += [
+        f"{source}: has a test file of its name" for source in sorted(TESTED_IN.keys() & named)
+    ]
+    return faults + [
+        f"{source}: no tests/test_{name}.py"
+        for source, (name, _) in TESTED_IN.items()
+        if not there(name)
+    ]

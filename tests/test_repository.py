@@ -12,7 +12,15 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from guards import MAY_IMPORT, import_faults, notation_faults, place_faults, places
+from guards import (
+    MAY_IMPORT,
+    TESTED_IN,
+    import_faults,
+    notation_faults,
+    place_faults,
+    places,
+    untested,
+)
 from scripts import script
 from tools.chapters import chapters
 
@@ -387,3 +395,22 @@ def test_bibliography_keys_are_unique():
     text = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
     keys = re.findall(r"^@\w+\{([^,]+),", text, re.MULTILINE)
     assert len(keys) == len(set(keys))
+
+
+# ---- tests ----
+
+
+def test_every_file_of_the_package_has_its_test_file_or_a_reason():
+    assert untested(ROOT) == []
+
+
+def test_a_file_without_a_test_and_a_row_that_lies_are_found(monkeypatch):
+    monkeypatch.delitem(TESTED_IN, "lmu/memory")
+    monkeypatch.setitem(TESTED_IN, "lmu/gone", ("lmu", "no such file"))
+    monkeypatch.setitem(TESTED_IN, "lmu/delay", ("nowhere", "it has a file of its name"))
+    assert untested(ROOT) == [
+        "lmu/memory: no test file",
+        "lmu/gone: no such file",
+        "lmu/delay: has a test file of its name",
+        "lmu/delay: no tests/test_nowhere.py",
+    ]
