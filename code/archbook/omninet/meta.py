@@ -152,7 +152,7 @@ class MetaLearner(nn.Module):
     def _stepped(self) -> SteppedAttention[Cache]:
         if self.group is None:
             raise ValueError("wanted causal=True to decode step by step, given causal=False")
-        return cast(SteppedAttention[Cache], self.attention)
+        return cast("SteppedAttention[Cache]", self.attention)
 
     def _found(self, depths: Tensor, mask: Tensor | None) -> Tensor:
         """What all queries find, (batch, seq x queries, hidden)."""
