@@ -404,22 +404,28 @@ needs_bubblewrap = pytest.mark.skipif(
 @needs_bubblewrap
 def test_bubblewrap_shows_a_submission_neither_home_nor_environment_nor_processes(monkeypatch):
     from tools.assignments.cage import ROOT as shown
-    from tools.assignments.cage import bubblewrap
+    from tools.assignments.cage import bubblewrap, environment
 
     monkeypatch.setenv("SECRET_OF_THE_LECTURER", "1")
     look = """
 import json, os, pathlib
 print(json.dumps({
     "environment": sorted(os.environ),
+    "of process 1": pathlib.Path("/proc/1/environ").read_text(),
     "processes": [name for name in os.listdir("/proc") if name.isdigit()],
     "root": os.listdir("/"), "book": sorted(os.listdir(pathlib.Path(os.environ["PYTHONPATH"]))),
 }))
 """
     done = subprocess.run(
-        bubblewrap(sys.executable, "-c", look), capture_output=True, text=True, check=True
+        bubblewrap(sys.executable, "-c", look),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     seen = json.loads(done.stdout)
     assert "SECRET_OF_THE_LECTURER" not in seen["environment"]
+    assert "SECRET_OF_THE_LECTURER" not in seen["of process 1"]
     assert len(seen["processes"]) == 2  # bubblewrap and itself
     assert "home" not in seen["root"]
     assert set(seen["book"]) <= {"code", "tools", Path(sys.prefix).name}

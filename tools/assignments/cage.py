@@ -35,15 +35,19 @@ def needed() -> list[Path]:
     return sorted({folder.resolve() for folder in folders if folder.is_dir()})
 
 
+def environment() -> dict[str, str]:
+    """What bubblewrap itself is started with: it is process 1 in there, and can be read."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    own = {"HOME": "/tmp", "TMPDIR": "/tmp", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
+    return kept | own
+
+
 def bubblewrap(*command: str) -> list[str]:
     """The command line that runs `command` with nothing of this machine but what it needs."""
     shown = [option for place in SYSTEM for option in ("--ro-bind-try", place, place)]
     shown += [option for place in needed() for option in ("--ro-bind", str(place), str(place))]
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    kept |= {"HOME": "/tmp", "TMPDIR": "/tmp", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    given = [option for name, value in kept.items() for option in ("--setenv", name, value)]
     return [
-        "bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", *given,
+        shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session",
         *shown, "--proc", "/proc", "--dev", "/dev", "--size", str(64 * MB), "--tmpfs", "/dev/shm",
         "--size", str(256 * MB), "--tmpfs", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/",
         "--chdir", "/tmp", *command,
@@ -65,7 +69,7 @@ def best_cage() -> Cage:
         reason = "bwrap is not installed"
     else:
         tried = bubblewrap(sys.executable, "-c", "import torch, tools.assignments.submission")
-        done = subprocess.run(tried, capture_output=True, text=True, check=False)
+        done = subprocess.run(tried, env=environment(), capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return Cage("bubblewrap")
         reason = f"bwrap: {(done.stderr.strip().splitlines() or ['failed'])[-1]}"
@@ -87,6 +91,7 @@ class Bubblewrapped:
         module = [sys.executable, "-m", "tools.assignments.submission"]
         self.process = subprocess.Popen(
             bubblewrap(*module, str(theirs.fileno()), str(self.memory)),
+            env=environment(),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
