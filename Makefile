@@ -126,7 +126,7 @@ test: $(VENV)/.assignments-installed $(BOOK_VENV)/.installed ## everything that 
 
 # The inner loop. What it leaves out, `make test` runs: see the markers in pyproject.toml.
 .PHONY: check
-check: $(VENV)/.assignments-installed ## in under three minutes: lint, types, the quick unit tests, one notebook
+check: $(VENV)/.assignments-installed ## in about five minutes: lint, types, the quick unit tests, one notebook
 	@rm -rf $(TIMES)
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j$(JOBS) quick lint types \
 		nbval NOTEBOOKS=book/gfnn.ipynb; \
