@@ -17,7 +17,8 @@ import torch
 from hypothesis import settings
 from scripts import script
 
-pytest.register_assert_rewrite("portability")  # its asserts then say what they found
+# Their asserts then say what they found.
+pytest.register_assert_rewrite("portability", "drawing", "assigned")
 
 # The same examples in every run, and none that fails for being slow on a busy machine.
 settings.register_profile("book", deadline=None, derandomize=True)

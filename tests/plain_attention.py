@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from drawing import normal, seeded
 from torch import Tensor, nn
 
 from archbook.attention import (
@@ -16,15 +17,6 @@ from archbook.attention import (
 
 BATCH, HEADS, SEQ, HEAD_DIM = 2, 2, 12, 4
 HUGE = 1e100  # its square is finite, its exponential is not
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64, rounded to what float32 can hold."""
-    return torch.randn(shape, generator=seeded(seed)).double()
 
 
 def qkv(
@@ -161,14 +153,6 @@ def slow_linformer(layer: LinformerAttention, q, k, v, mask=None) -> Tensor:
 
 
 # ---- comparing ----
-
-
-def largest(found, wanted) -> float:
-    """The largest difference of two tensors, or of two lists of them."""
-    found, wanted = ([x] if isinstance(x, Tensor) else list(x) for x in (found, wanted))
-    assert [f.shape for f in found] == [w.shape for w in wanted]
-    differences = [float((f - w).detach().abs().max()) for f, w in zip(found, wanted, strict=True)]
-    return max(differences, key=lambda d: math.inf if math.isnan(d) else d)
 
 
 def with_gradients(call: Callable, *inputs: Tensor) -> list[Tensor]:

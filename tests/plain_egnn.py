@@ -3,23 +3,10 @@
 from typing import NamedTuple
 
 import torch
+from drawing import largest, normal, order_one
 from torch import Tensor, nn
 
 from archbook.egnn import EGCL
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64, rounded to what float32 can hold."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).double()
-
-
-def order_one(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in float64 with weights of order one, phi_x too, so that no path is hidden."""
-    for i, weight in enumerate(module.double().parameters()):
-        weight.data = 0.5 * normal(*weight.shape, seed=seed + i)
-    return module
-
 
 VARIANTS = {
     "plain": {},
@@ -130,16 +117,6 @@ def outputs_and_gradients(run, module: nn.Module, case) -> list[Tensor]:
     inputs = [t for t in leaves if t is not None and t.requires_grad]
     grads = torch.autograd.grad(total, [*module.parameters(), *inputs], materialize_grads=True)
     return [o.detach() for o in outputs] + list(grads)
-
-
-def largest(found, wanted) -> float:
-    """The largest difference of two lists of tensors, at a scale of at least one; NaN if any."""
-    differences = [
-        (f - w).detach().abs().max() / w.detach().abs().max().clamp(min=1)
-        for f, w in zip(found, wanted, strict=True)
-        if w.numel()
-    ]
-    return float(torch.stack(differences).max())  # Python's own max would lose a NaN
 
 
 def rotation(n: int, seed: int = 0, *, mirrored: bool = False) -> Tensor:

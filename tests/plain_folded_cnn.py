@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from drawing import normal
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
@@ -17,13 +18,8 @@ NETS = {
 }
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
 @torch.no_grad()
-def order_one(net: FoldedNet, seed: int = 0) -> FoldedNet:
+def with_drawn_statistics(net: FoldedNet, seed: int = 0) -> FoldedNet:
     """The net in float64 with weights and running means that keep every layer at order one."""
     for k, (name, value) in enumerate(net.double().state_dict().items()):
         if value.ndim > 1:
@@ -36,17 +32,11 @@ def order_one(net: FoldedNet, seed: int = 0) -> FoldedNet:
 
 
 def net_of(name: str, fold: int = 1, seed: int = 0) -> FoldedNet:
-    return order_one(NETS[name](fold), seed)
+    return with_drawn_statistics(NETS[name](fold), seed)
 
 
 def images_for(net: FoldedNet, images: int, seed: int = 1) -> Tensor:
     return normal(images, net.channels, net.height, net.width, seed=seed)
-
-
-def largest(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference, at a scale of one."""
-    found, wanted = found.detach(), wanted.detach()
-    return float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1))
 
 
 def slow_fold(x: Tensor, fold: int) -> Tensor:

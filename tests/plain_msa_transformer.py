@@ -7,6 +7,7 @@ weights only. `real` counts say how many rows and columns of an example are no p
 import math
 
 import torch
+from drawing import order_one, seeded
 from torch import Tensor, nn
 
 from archbook.msa_transformer import AxialBlock, MSATransformer
@@ -22,23 +23,6 @@ SILENT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 # ---- random cases ----
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64, rounded to what float32 can hold."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).double()
-
-
-def order_one(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in float64 with weights that hide no path; norms stay near the identity."""
-    for i, (name, weight) in enumerate(module.double().named_parameters()):
-        weight.data = 0.4 * normal(*weight.shape, seed=seed + i)
-        if "norm" in name and name.endswith("weight"):
-            weight.data += 1
-        if name == "letters.weight":
-            weight.data[PADDING] = 0
-    return module
-
-
 def attention_of(cls: type[AxialAttention], seed: int = 0, **options) -> AxialAttention:
     return order_one(cls(HIDDEN, HEADS, **options), seed)
 
@@ -46,10 +30,6 @@ def attention_of(cls: type[AxialAttention], seed: int = 0, **options) -> AxialAt
 def network_of(seed: int = 0, cls: type[MSATransformer] = MSATransformer, **options):
     """A small network in training mode without dropout, float64."""
     return order_one(cls(**{**SMALL, **SILENT, **options}), seed)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def letters(*shape: int, seed: int = 0) -> Tensor:
@@ -60,7 +40,7 @@ def letters(*shape: int, seed: int = 0) -> Tensor:
 
 def alignment(batch: int, rows: int, columns: int, seed: int = 0) -> Tensor:
     """Random letters and gaps behind a start token: (batch, rows, columns)."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     tokens = torch.randint(FIRST_LETTER, GAP + 1, (batch, rows, columns), generator=generator)
     tokens[..., 0] = START
     return tokens
@@ -80,18 +60,6 @@ def block_mask(sizes: list[tuple[int, int]], rows: int, columns: int) -> Tensor:
     """True in the first r rows and c columns of each example."""
     r, c = torch.tensor(sizes).T[..., None]
     return (torch.arange(rows) < r)[..., None] & (torch.arange(columns) < c)[:, None]
-
-
-def largest(found, wanted) -> float:
-    """The largest difference of two tensors or lists of them; NaN counts as infinite."""
-    if isinstance(found, Tensor):
-        found, wanted = [found], [wanted]
-    assert [f.shape for f in found] == [w.shape for w in wanted]
-    gaps = [
-        (f - w).detach().abs().max().nan_to_num(torch.inf)
-        for f, w in zip(found, wanted, strict=True)
-    ]
-    return max(map(float, gaps))
 
 
 def gradients(module: nn.Module, total: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """OmniNet token by token, small nets to try it on, and inputs meant to break it."""
 
 import torch
-from plain_attention import largest, normal, seeded, slow
+from drawing import largest, normal, seeded
+from plain_attention import slow
 from torch import Tensor, nn
 
 from archbook.attention import BigBird, Full, Kind, Linformer, Performer

@@ -5,9 +5,10 @@ The pattern itself, pair by pair, is in test_attention.py.
 
 import pytest
 import torch
+from drawing import largest, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_attention import bigbird, largest, qkv, reads, seeded, slow
+from plain_attention import bigbird, qkv, reads, slow
 
 from archbook.attention import BigBirdAttention
 

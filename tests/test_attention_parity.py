@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 import torch
-from plain_attention import largest, performer, qkv, with_gradients
+from drawing import largest
+from plain_attention import performer, qkv, with_gradients
 
 # A warning of their import would be an error in our test run.
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]

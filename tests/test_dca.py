@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+from drawing import seeded
 from torch import Tensor
 
 from archbook import dca
@@ -38,7 +39,7 @@ def known_families() -> PottsFamilies:
 
 
 def draw(rows: int = 12, columns: int = 4, states: int = 3, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return torch.randint(states, (rows, columns), generator=generator)
 
 
@@ -340,6 +341,7 @@ def test_two_columns_are_fitted_exactly():
     torch.testing.assert_close(found[1, 0], wanted.mT, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_fit_is_the_minimum_that_a_plain_optimiser_finds():
     alignment = draw(25, 3, 3)
     weights = sequence_weights(alignment, 3)
@@ -497,7 +499,7 @@ def test_the_other_methods_find_them_too(method, least):
 
 @METHODS
 def test_shuffled_columns_leave_no_contacts_to_find(method):
-    shuffled = shuffle_within_columns(known_families().sequences, torch.Generator().manual_seed(0))
+    shuffled = shuffle_within_columns(known_families().sequences, seeded(0))
     families = PottsFamilies(shuffled, known_families().contacts)
     chance = 18 / 231
     assert mean_precision(method, 48, families, count=20) == pytest.approx(chance, abs=0.05)
@@ -506,7 +508,7 @@ def test_shuffled_columns_leave_no_contacts_to_find(method):
 def test_dca_tells_contacts_from_chains_of_contacts():
     """Ends of a strong chain 0-1-2 share information; only neighbours are coupled."""
     rows = []
-    flip = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)) < 0.1
+    flip = torch.rand(4000, 2, generator=seeded(0)) < 0.1
     for k, (one, two) in enumerate(flip.int().tolist()):
         start = k % 2
         rows.append((start, start ^ one, start ^ one ^ two))

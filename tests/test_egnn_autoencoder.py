@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from plain_egnn import largest, normal, order_one, rotation
+from drawing import largest, normal, order_one, seeded
+from plain_egnn import rotation
 from torch import Tensor
 
 from archbook.egnn.autoencoder import (
@@ -191,7 +192,7 @@ def test_renumbered_nodes_give_renumbered_logits(kind):
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     renumbered = model(adjacency[:, order][:, :, order], None, noise_for(kind, noise[:, order]))
     wanted = model(adjacency, None, noise_for(kind, noise))[:, order][:, :, order]
-    assert largest([renumbered], [wanted]) < 1e-12
+    assert largest(renumbered, wanted) < 1e-12
 
 
 @pytest.mark.shapes
@@ -219,14 +220,14 @@ def test_padding_embeds_as_zero(kind):
 def test_logits_are_those_of_an_undirected_graph(kind):
     adjacency, mask, noise = padded()
     logits = model_of(kind)(adjacency, mask, noise_for(kind, noise))
-    assert largest([logits], [logits.mT]) < 1e-12
+    assert largest(logits, logits.mT) < 1e-12
 
 
 @every_encoder
 def test_the_edges_reach_the_encoder(kind):
     model, noise = model_of(kind), noise_for(kind, normal(1, 6, K))
     some, others = (model.encode(graph(6, seed)[None], None, noise) for seed in (0, 1))
-    assert largest([some], [others]) > 1e-2
+    assert largest(some, others) > 1e-2
 
 
 @pytest.mark.parametrize("kind", NOISY)
@@ -235,7 +236,7 @@ def test_the_generator_decides_the_noise(kind):
     adjacency, mask, _ = padded()
 
     def drawn(seed: int) -> Tensor:
-        return model(adjacency, mask, generator=torch.Generator().manual_seed(seed))
+        return model(adjacency, mask, generator=seeded(seed))
 
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.equal(drawn(1), drawn(2))
@@ -327,7 +328,7 @@ def test_an_egnn_on_noise_learns_the_four_cycle_beyond_what_one_score_can():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    fresh = model(cycles, generator=torch.Generator().manual_seed(1))
+    fresh = model(cycles, generator=seeded(1))
     assert reconstruction_loss(fresh, cycles).item() / 12 < 0.8 * ENTROPY
 
 

@@ -2,17 +2,9 @@
 
 import pytest
 import torch
-from plain_egnn import (
-    EDGES,
-    Case,
-    largest,
-    law_error,
-    normal,
-    order_one,
-    outputs_and_gradients,
-    rotation,
-)
-from torch import Tensor, nn
+from drawing import largest, normal, order_one, trainable
+from plain_egnn import EDGES, Case, law_error, outputs_and_gradients, rotation
+from torch import Tensor
 
 from archbook.egnn import GNN, RadialField, complete_edges
 
@@ -209,10 +201,6 @@ def test_the_radial_field_of_a_complete_graph_conserves_the_centre_of_mass():
     moved = radial_field()(x, edges)
     assert (moved - x).abs().max() > 1e-2
     torch.testing.assert_close(moved.mean(0), x.mean(0), atol=1e-12, rtol=0)
-
-
-def trainable(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def test_the_papers_gnn_has_104387_weights():

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from drawing import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_egnn import normal
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 

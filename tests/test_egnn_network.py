@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from drawing import largest, normal, order_one, trainable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_egnn import (
@@ -10,10 +11,7 @@ from plain_egnn import (
     Case,
     case_of,
     in_order,
-    largest,
     law_error,
-    normal,
-    order_one,
     outputs_and_gradients,
     rotation,
     slow_egcl,
@@ -70,7 +68,7 @@ def test_the_regressor_sums_its_atoms():
     net, (h, x, edges, graph) = regressor(), molecules()
     atoms = net.node(plain_egnn(net.body, h, x, edges, None, None)[0])
     wanted = torch.stack([net.graph(sum(atoms[graph == g])) for g in range(3)])
-    assert largest([net(h, x, edges, graph=graph, graphs=3)], [wanted]) < 1e-12
+    assert largest(net(h, x, edges, graph=graph, graphs=3), wanted) < 1e-12
 
 
 def test_a_graph_without_nodes_sums_to_zero_and_the_order_of_graphs_is_free():
@@ -180,10 +178,6 @@ def test_a_new_network_stands_almost_still():
     net = EGNN(4, 16, 4).double()
     h, x, edges, *_ = inputs_of(net)
     assert 0 < (net(h, x, edges)[1] - x).abs().max() < 0.01
-
-
-def trainable(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def test_the_n_body_model_has_134020_weights():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from drawing import largest, normal
 from plain_egnn import (
     EDGES,
     HIDDEN,
@@ -9,9 +10,7 @@ from plain_egnn import (
     Case,
     case_of,
     in_order,
-    largest,
     layer_of,
-    normal,
     outputs_and_gradients,
     slow_egcl,
 )

@@ -12,6 +12,7 @@ import copy
 
 import pytest
 import torch
+from drawing import normal, order_one
 from torch import Tensor, nn
 
 from archbook.egnn import EGCL, complete_edges
@@ -38,18 +39,6 @@ class Gated(nn.Module):
 
     def forward(self, m: Tensor) -> Tensor:
         return m * self.gate(m)
-
-
-def normal(*shape: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def redrawn(theirs: nn.Module) -> nn.Module:
-    """Weights of order one: theirs begin at 0.001, which hides a broken update of positions."""
-    for i, weight in enumerate(theirs.double().parameters()):
-        weight.data = 0.3 * normal(*weight.shape, seed=i)
-    return theirs
 
 
 def without_dropout(mlp: nn.Sequential) -> nn.Sequential:
@@ -100,7 +89,7 @@ def results(module: nn.Module, run, inputs: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("gate", [False, True], ids=["plain", "gated"])
 @pytest.mark.parametrize("edge_features", [0, EDGE])
 def test_outputs_and_gradients_equal_theirs(peer, edge_features, gate, moves):
-    theirs = redrawn(peer(DIM, edge_features, MESSAGE, soft_edges=gate, update_coors=moves))
+    theirs = order_one(peer(DIM, edge_features, MESSAGE, soft_edges=gate, update_coors=moves))
     ours, edges = ours_from(theirs, edge_features), everybody()
     inputs = [normal(BATCH, NODES, DIM, seed=50), normal(BATCH, NODES, 3, seed=51)]
     if edge_features:
@@ -108,7 +97,7 @@ def test_outputs_and_gradients_equal_theirs(peer, edge_features, gate, moves):
 
     def run(h, x, attr=None):
         attr = None if attr is None else on_edges(attr, edges)
-        outputs = ours(h.flatten(0, 1), x.flatten(0, 1), edges, attr)
+        outputs = ours(h.flatten(0, 1), x.flatten(0, 1), edges, edge_attr=attr)
         return [out.unflatten(0, (BATCH, NODES)) for out in outputs]
 
     found, wanted = results(ours, run, inputs), results(theirs, theirs, inputs)
@@ -119,7 +108,7 @@ def test_outputs_and_gradients_equal_theirs(peer, edge_features, gate, moves):
 
 
 def test_the_comparison_notices_that_their_nodes_send_to_themselves(peer):
-    theirs = redrawn(peer(DIM, 0, MESSAGE))
+    theirs = order_one(peer(DIM, 0, MESSAGE))
     ours = ours_from(theirs, 0)
     h, x = normal(1, NODES, DIM, seed=50), normal(1, NODES, 3, seed=51)
     (h_found, x_found), (h_wanted, x_wanted) = ours(h, x), theirs(h, x)

@@ -6,7 +6,8 @@ import re
 
 import pytest
 import torch
-from plain_egnn import EDGES, largest, normal, order_one, outputs_and_gradients, rotation
+from drawing import largest, normal, order_one, seeded
+from plain_egnn import EDGES, outputs_and_gradients, rotation
 from torch import Tensor, nn
 
 from archbook.egnn import EGNNRegressor, complete_edges
@@ -64,7 +65,7 @@ def test_the_network_and_its_gradients_equal_a_slow_loop(layers):
 def test_edges_have_a_direction_and_may_be_repeated_or_missing():
     net, graph = network(), torch.zeros(7, dtype=torch.int64)
     case = normal(7, 4), normal(7, 3, seed=1), EDGES
-    assert largest([net(*case, graph=graph, graphs=1)], [slow_schnet(net, *case, graph, 1)]) < 1e-12
+    assert largest(net(*case, graph=graph, graphs=1), slow_schnet(net, *case, graph, 1)) < 1e-12
 
 
 def test_a_graph_alone_gives_what_it_gives_in_a_batch():
@@ -135,7 +136,7 @@ def test_the_check_is_made_where_positions_matter():
 @pytest.mark.shapes
 def test_nodes_edges_and_graphs_may_come_in_any_order():
     net, (h, x, edges) = network(), inputs()
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     nodes, order = (torch.randperm(k, generator=generator) for k in (8, edges.shape[1]))
     place = nodes.argsort()  # of the old node in the new order
     numbers = torch.tensor([2, 0, 1])

@@ -2,18 +2,11 @@
 
 import pytest
 import torch
+from drawing import largest, normal
 from einops import rearrange
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_folded_cnn import (
-    NETS,
-    images_for,
-    largest,
-    net_of,
-    normal,
-    slow_answers,
-    slow_fold,
-)
+from plain_folded_cnn import NETS, images_for, net_of, slow_answers, slow_fold
 from torch import Tensor
 
 from archbook.folded_cnn import (

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from drawing import largest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_folded_cnn import NETS, images_for, largest, net_of
+from plain_folded_cnn import NETS, images_for, net_of
 from torch import Tensor
 
 from archbook.folded_cnn import FoldedClassifier, block_diagonal, fold_images, unfold_logits

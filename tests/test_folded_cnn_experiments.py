@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from drawing import seeded
 from scripts import script
 from torch import nn
 
@@ -21,17 +22,13 @@ def serving() -> ModuleType:
     return script("experiments/folded_cnn/serving.py")
 
 
-def rng() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
 # ---- training ----
 
 
 def test_a_curriculum_brings_classes_in_and_takes_none_back(accuracy):
     config = replace(accuracy.Config(), fold=4, curriculum=True, epochs=24)
     labels = torch.arange(2_000) % 100
-    order = accuracy.Order(config, labels, 100, generator=rng())
+    order = accuracy.Order(config, labels, 100, generator=seeded())
     seen = [set(labels[order(epoch)].tolist()) for epoch in range(24)]
     sizes = [10 * (1 + epoch // 2) for epoch in range(18)]
     assert [len(one) for one in seen] == [*sizes, *[100] * 6]
@@ -41,7 +38,7 @@ def test_a_curriculum_brings_classes_in_and_takes_none_back(accuracy):
 
 def test_the_papers_epochs_have_the_papers_curriculum(accuracy):
     config = accuracy.SIZES["paper"]["numbers_f4"]
-    order = accuracy.Order(config, torch.arange(100), 100, generator=rng())
+    order = accuracy.Order(config, torch.arange(100), 100, generator=seeded())
     steps = [e for e in range(1, 1500) if order.classes(e) != order.classes(e - 1)]
     assert steps == list(range(60, 541, 60))
 
@@ -49,7 +46,7 @@ def test_the_papers_epochs_have_the_papers_curriculum(accuracy):
 @pytest.mark.parametrize("curriculum", [False, True])
 def test_an_epoch_has_as_many_images_with_few_classes_as_with_all(accuracy, curriculum):
     config = replace(accuracy.Config(), fold=4, curriculum=curriculum)
-    order = accuracy.Order(config, torch.arange(2_000) % 100, 100, generator=rng())
+    order = accuracy.Order(config, torch.arange(2_000) % 100, 100, generator=seeded())
     assert len(order(0)) == 2_000
 
 
@@ -59,7 +56,7 @@ def groups(order: torch.Tensor) -> set[tuple[int, ...]]:
 
 def test_fixed_groups_meet_again_in_every_epoch(accuracy):
     config = replace(accuracy.Config(), fold=4, grouping="fixed")
-    order = accuracy.Order(config, torch.arange(400) % 10, 10, generator=rng())
+    order = accuracy.Order(config, torch.arange(400) % 10, 10, generator=seeded())
     first, second = order(0), order(1)
     assert groups(first) == groups(second)
     assert not torch.equal(first, second)
@@ -67,7 +64,7 @@ def test_fixed_groups_meet_again_in_every_epoch(accuracy):
 
 def test_groups_are_drawn_anew_in_every_epoch(accuracy):
     config = replace(accuracy.Config(), fold=4)
-    order = accuracy.Order(config, torch.arange(400) % 10, 10, generator=rng())
+    order = accuracy.Order(config, torch.arange(400) % 10, 10, generator=seeded())
     assert len(groups(order(0)) & groups(order(1))) < 3
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from drawing import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_folded_cnn import images_for, net_of
@@ -19,10 +20,6 @@ from archbook.folded_cnn import (
 )
 
 
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def groups_of(order: Tensor, fold: int) -> set[frozenset[int]]:
     return {frozenset(part.tolist()) for part in order.split(fold)}
 
@@ -38,22 +35,22 @@ quick = settings(max_examples=40)
 @quick
 @sizes
 def test_new_neighbours_keep_every_slot(images, fold, seed):
-    order = torch.randperm(images, generator=rng(seed))
-    found = new_neighbours(order, fold, rng(seed + 1))
+    order = torch.randperm(images, generator=seeded(seed))
+    found = new_neighbours(order, fold, seeded(seed + 1))
     for slot in range(fold):
         assert sorted(found[slot::fold].tolist()) == sorted(order[slot::fold].tolist())
 
 
 def test_new_neighbours_are_others_than_before():
     order = torch.arange(400)
-    assert len(groups_of(order, 4) & groups_of(new_neighbours(order, 4, rng()), 4)) < 5
+    assert len(groups_of(order, 4) & groups_of(new_neighbours(order, 4, seeded()), 4)) < 5
 
 
 @pytest.mark.shapes
 @quick
 @sizes
 def test_next_slots_keep_every_neighbour(images, fold, seed):
-    order = torch.randperm(images, generator=rng(seed))
+    order = torch.randperm(images, generator=seeded(seed))
     found = next_slots(order, fold)
     assert groups_of(found, fold) == groups_of(order, fold)
     full = images - images % fold
@@ -75,15 +72,15 @@ def test_an_order_is_not_changed_in_place(change):
 @quick
 @given(images=st.integers(1, 60), stay=st.floats(0, 1), seed=st.integers(0, 99))
 def test_a_stream_has_every_image_once(images, stay, seed):
-    labels = torch.randint(4, (images,), generator=rng(seed))
-    found = stream_order(labels, stay, rng(seed))
+    labels = torch.randint(4, (images,), generator=seeded(seed))
+    found = stream_order(labels, stay, seeded(seed))
     assert sorted(found.tolist()) == list(range(images))
 
 
 @pytest.mark.parametrize("stay", [0.0, 0.5, 0.9])
 def test_a_stream_stays_in_its_class_as_often_as_asked(stay):
     labels = torch.arange(8000) % 5
-    kinds = labels[stream_order(labels, stay, rng())][:4000]  # at the end classes run out
+    kinds = labels[stream_order(labels, stay, seeded())][:4000]  # at the end classes run out
     same = (kinds[1:] == kinds[:-1]).double().mean().item()
     assert same == pytest.approx(stay + (1 - stay) / 5, abs=0.03)
 
@@ -103,7 +100,7 @@ def slow_answers(net, x: Tensor, order: Tensor) -> Tensor:
 @pytest.mark.parametrize("batch", [3, 6, 480])
 def test_answers_are_in_the_images_own_order(batch):
     net = net_of("noscope", 3)
-    x, order = images_for(net, 12), torch.randperm(12, generator=rng())
+    x, order = images_for(net, 12), torch.randperm(12, generator=seeded())
     assert torch.equal(answers(net, x, order, batch=batch), slow_answers(net, x, order))
 
 
@@ -130,7 +127,7 @@ class Leaky(nn.Module):
 
 
 def bright(count: int) -> tuple[Tensor, Tensor]:
-    labels = torch.randint(3, (count,), generator=rng(5))
+    labels = torch.randint(3, (count,), generator=seeded(5))
     return torch.eye(3)[labels].view(count, 3, 1, 1), labels
 
 
@@ -154,7 +151,7 @@ def test_a_net_that_reads_its_own_image_is_changed_by_nothing():
 def test_separate_nets_are_changed_by_slots_alone():
     net = block_diagonal([net_of("noscope", seed=10 * slot) for slot in range(3)])
     x = images_for(net, 60)
-    labels = torch.randint(3, (60,), generator=rng())
+    labels = torch.randint(3, (60,), generator=seeded())
     found = regrouping_report(net, x, labels)
     assert found["changed_by_neighbours"] == 0
     assert found["changed_by_slot"] > 10

@@ -8,9 +8,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from drawing import largest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_folded_cnn import NETS, images_for, largest, net_of, order_one
+from plain_folded_cnn import NETS, images_for, net_of, with_drawn_statistics
 from torch import nn
 
 from archbook.folded_cnn import (
@@ -187,7 +188,7 @@ def test_weights_start_as_the_authors_do():
 
 
 def test_parameters_can_be_drawn_anew_batch_norm_included():
-    net = order_one(FoldedResNet18(3, 4)).float()
+    net = with_drawn_statistics(FoldedResNet18(3, 4)).float()
     net.reset_parameters()
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -202,7 +203,7 @@ def test_parameters_can_be_drawn_anew_batch_norm_included():
 
 
 def test_the_gradients_equal_finite_differences():
-    net = order_one(NoScopeCNN(4, 4, 2, filters=2, dense=3, channels=1, fold=2))
+    net = with_drawn_statistics(NoScopeCNN(4, 4, 2, filters=2, dense=3, channels=1, fold=2))
     x = images_for(net, 4).requires_grad_()
 
     def answers(x, *_):
@@ -221,7 +222,7 @@ def test_every_weight_of_a_folded_net_has_a_gradient(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["noscope", "resnet"])
 def test_a_handful_of_folded_images_gets_its_labels(name):
-    net = order_one(NETS[name](2)).float().train()
+    net = with_drawn_statistics(NETS[name](2)).float().train()
     x = images_for(net, 8).float()
     labels = torch.tensor([0, 2, 1, 0, 1, 2, 2, 0])
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from plain_folded_cnn import NETS, order_one
+from drawing import seeded
+from plain_folded_cnn import NETS, with_drawn_statistics
 from portability import Portability, compiled
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 def build(name: str, seed: int = 0) -> nn.Module:
     """The model in float32 and evaluation, with weights that hide no path."""
-    return order_one(MODELS[name](), seed).float()
+    return with_drawn_statistics(MODELS[name](), seed).float()
 
 
 def net_in(model: nn.Module) -> nn.Module:
@@ -48,7 +49,7 @@ def net_in(model: nn.Module) -> nn.Module:
 def inputs(name: str, images: int = 4) -> Tensor:
     with torch.device("meta"):
         net = net_in(MODELS[name]())
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     return torch.randn(images, net.channels, net.height, net.width, generator=generator)
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from drawing import normal, order_one, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -32,27 +33,14 @@ GRIDS = {
 every_grid = pytest.mark.parametrize("grid", GRIDS)
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64, rounded to what float32 can hold."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).double()
-
-
 def places(batch: int, dims: int, seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return torch.rand(batch, dims, generator=generator).double()
-
-
-def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in float64 with all its numbers of order one, so that no path is hidden."""
-    for i, weight in enumerate(module.double().parameters()):
-        weight.data = 1.5 * normal(*weight.shape, seed=seed + i) / weight.shape[-1] ** 0.5
-    return module
 
 
 def network(grid: str, **options) -> GridFunctionedNetwork:
     shape, cyclic, edges = GRIDS[grid]
-    return drawn(
+    return order_one(
         GridFunctionedNetwork(3, (5, 4), 2, grid_shape=shape, cyclic=cyclic, edges=edges, **options)
     )
 
@@ -128,7 +116,7 @@ def test_the_network_equals_a_spline_through_its_parameters(grid, order):
 @every_grid
 def test_a_layer_equals_a_spline_through_its_parameters(grid):
     shape, cyclic, edges = GRIDS[grid]
-    layer = drawn(GridLinear(3, 2, shape, cyclic=cyclic, edges=edges))
+    layer = order_one(GridLinear(3, 2, shape, cyclic=cyclic, edges=edges))
     x, g = normal(9, 3), places(9, len(shape))
     wanted = torch.stack(
         [W @ h + b for h, (W, b) in zip(x, (parameters_at(layer, p, grid) for p in g), strict=True)]
@@ -280,7 +268,7 @@ def test_a_constant_grid_is_a_plain_network_everywhere(grid, dtype, tolerance):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_one_expert_is_a_plain_network(order):
-    net, x = drawn(GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(1, 1))), normal(9, 3)
+    net, x = order_one(GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(1, 1))), normal(9, 3)
     torch.testing.assert_close(net(x, places(9, 2), order), plain(net, 0)(x), atol=1e-13, rtol=0)
 
 
@@ -303,7 +291,9 @@ def test_without_hidden_layers_the_network_is_one_layer():
 
 def test_axes_swapped_with_the_grid_transposed_change_nothing():
     shape, swapped = (5, 3, 4), (4, 5, 3)
-    net = drawn(GridFunctionedNetwork(3, (5,), 2, grid_shape=shape, cyclic=(True, False, False)))
+    net = order_one(
+        GridFunctionedNetwork(3, (5,), 2, grid_shape=shape, cyclic=(True, False, False))
+    )
     other = GridFunctionedNetwork(
         3, (5,), 2, grid_shape=swapped, cyclic=(False, True, False)
     ).double()
@@ -317,7 +307,7 @@ def test_axes_swapped_with_the_grid_transposed_change_nothing():
 
 def test_a_cyclic_axis_of_four_nodes_is_the_published_phase_functioned_network():
     """The cubic of Holden's code, term by term, on whole parameter sets."""
-    net = drawn(PhaseFunctionedNetwork(3, (5, 4), 2))
+    net = order_one(PhaseFunctionedNetwork(3, (5, 4), 2))
     x, phase = normal(50, 3), places(50, 1)[:, 0]
     rows = []
     for h, p in zip(x, phase.tolist(), strict=True):
@@ -373,7 +363,7 @@ def test_the_largest_shipped_pfnn_has_597815_numbers_a_node():
     ],
 )
 def test_a_sample_trains_exactly_the_experts_that_it_reads(g, touched, order):
-    net = drawn(GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(9, 9)))
+    net = order_one(GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(9, 9)))
     net(normal(1, 3), torch.tensor([g]).double(), order).sum().backward()
     for layer in net.layers:
         assert int((layer.b.grad != 0).any(1).sum()) == touched
@@ -381,7 +371,7 @@ def test_a_sample_trains_exactly_the_experts_that_it_reads(g, touched, order):
 
 
 def test_a_network_that_makes_g_learns_from_it():
-    maker, net = drawn(nn.Sequential(nn.Linear(3, 2), nn.Sigmoid())), network("mixed")
+    maker, net = order_one(nn.Sequential(nn.Linear(3, 2), nn.Sigmoid())), network("mixed")
     x = normal(9, 3)
     for order in ORDERS:
         maker.zero_grad()
@@ -424,7 +414,7 @@ def test_every_number_has_a_gradient_where_samples_lie_everywhere():
 
 
 def test_the_weights_of_one_axis_are_those_that_the_layers_use():
-    layer = drawn(GridLinear(3, 2, (6,), edges="linear"))
+    layer = order_one(GridLinear(3, 2, (6,), edges="linear"))
     x, u = normal(9, 3), places(9, 1)
     wanted = torch.einsum("bk,koi,bi->bo", axis_weights(u[:, 0], 6, edges="linear"), layer.W, x)
     wanted = wanted + axis_weights(u[:, 0], 6, edges="linear") @ layer.b

@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from drawing import normal, order_one, trainable
+from torch import Tensor
 
 from archbook.gfnn import (
     MLP,
@@ -18,19 +19,6 @@ from archbook.gfnn import (
 )
 from archbook.gfnn.network import run_layers
 from archbook.gfnn.orders import dense
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64, rounded to what float32 can hold."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).double()
-
-
-def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in float64 with all its numbers of order one, so that no path is hidden."""
-    for i, weight in enumerate(module.double().parameters()):
-        weight.data = 1.5 * normal(*weight.shape, seed=seed + i) / weight.shape[-1] ** 0.5
-    return module
 
 
 def slow_mlp(mlp: MLP, x: Tensor, act=F.elu) -> Tensor:
@@ -56,13 +44,13 @@ def close(found: Tensor, wanted: Tensor) -> None:
     [("elu", F.elu), ("relu", torch.relu), ("tanh", torch.tanh), ("gelu", F.gelu)],
 )
 def test_the_mlp_equals_its_equations(activation, act):
-    mlp, x = drawn(MLP(3, (5, 4), 2, activation=activation)), normal(9, 3)
+    mlp, x = order_one(MLP(3, (5, 4), 2, activation=activation)), normal(9, 3)
     close(mlp(x), slow_mlp(mlp, x, act))
 
 
 @pytest.mark.shapes
 def test_the_fourier_network_equals_its_equations():
-    net, x = drawn(FourierMLP(3, (5, 4), 2, frequencies=6, scale=2.0)), normal(9, 3)
+    net, x = order_one(FourierMLP(3, (5, 4), 2, frequencies=6, scale=2.0)), normal(9, 3)
     rows = [
         [wave(2 * math.pi * float(b @ row)) for wave in (math.cos, math.sin) for b in net.B]
         for row in x
@@ -72,7 +60,9 @@ def test_the_fourier_network_equals_its_equations():
 
 @pytest.mark.shapes
 def test_the_mode_adaptive_network_equals_its_equations():
-    net = drawn(ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=3, gate_hidden=(6, 5)))
+    net = order_one(
+        ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=3, gate_hidden=(6, 5))
+    )
     x, z = normal(9, 3), normal(9, 2, seed=5)
     rows = []
     for h, gate in zip(x, slow_mlp(net.gate, z), strict=True):
@@ -88,7 +78,7 @@ def test_the_mode_adaptive_network_equals_its_equations():
 
 @pytest.mark.shapes
 def test_the_phase_functioned_network_is_a_cyclic_grid_of_four_nodes():
-    pfnn = drawn(PhaseFunctionedNetwork(3, (5, 4), 2))
+    pfnn = order_one(PhaseFunctionedNetwork(3, (5, 4), 2))
     grid = GridFunctionedNetwork(3, (5, 4), 2, grid_shape=(4,), cyclic=(True,)).double()
     grid.load_state_dict(pfnn.state_dict())
     x, phase = normal(9, 3), 3 * torch.rand(9).double()
@@ -98,7 +88,7 @@ def test_the_phase_functioned_network_is_a_cyclic_grid_of_four_nodes():
 @pytest.mark.shapes
 def test_the_gate_replaced_by_a_grid_makes_the_grid_functioned_network():
     shape = (4, 2)
-    mann = drawn(ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=8))
+    mann = order_one(ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=8))
     grid = GridFunctionedNetwork(3, (5, 4), 2, grid_shape=shape).double()
     for theirs, mine in zip(mann.layers, grid.layers, strict=True):
         mine.load_state_dict(theirs.state_dict())
@@ -112,7 +102,7 @@ def test_the_gate_replaced_by_a_grid_makes_the_grid_functioned_network():
 
 @pytest.mark.shapes
 def test_the_gates_weights_are_positive_and_sum_to_one_and_a_grids_may_be_negative():
-    omega = drawn(ModeAdaptiveNetwork(3, 5, 2, gate_features=2)).omega(normal(99, 2))
+    omega = order_one(ModeAdaptiveNetwork(3, 5, 2, gate_features=2)).omega(normal(99, 2))
     assert omega.shape == (99, 8)
     assert (omega > 0).all()
     torch.testing.assert_close(omega.sum(1), torch.ones(99).double())
@@ -121,12 +111,12 @@ def test_the_gates_weights_are_positive_and_sum_to_one_and_a_grids_may_be_negati
 
 @pytest.mark.parametrize("turns", [1, -2])
 def test_a_phase_and_the_same_a_turn_later_are_one(turns):
-    net, x, phase = drawn(PhaseFunctionedNetwork(3, 5, 2)), normal(9, 3), torch.rand(9).double()
+    net, x, phase = order_one(PhaseFunctionedNetwork(3, 5, 2)), normal(9, 3), torch.rand(9).double()
     close(net(x, phase + turns), net(x, phase))
 
 
 def test_one_expert_makes_the_mode_adaptive_network_a_plain_one():
-    net = drawn(ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=1))
+    net = order_one(ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=1))
     mlp = MLP(3, (5, 4), 2).double()
     for mine, layer in zip(mlp.layers, net.layers, strict=True):
         mine.weight.data, mine.bias.data = layer.W[0].detach(), layer.b[0].detach()
@@ -134,10 +124,6 @@ def test_one_expert_makes_the_mode_adaptive_network_a_plain_one():
 
 
 # ---- numbers of the papers, initial weights, learning ----
-
-
-def trainable(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def test_a_plain_network_of_the_pfnns_size_has_597815_numbers():

@@ -4,6 +4,7 @@ import weakref
 
 import pytest
 import torch
+from drawing import largest, normal, order_one, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,23 +19,10 @@ ORDERS = ("blend", "experts", "cells")
 every_order = pytest.mark.parametrize("order", ORDERS)
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal numbers in float64, rounded to what float32 can hold."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).double()
-
-
 def places(batch: int, dims: int, seed: int = 1) -> Tensor:
     """Places on the grid, some of them beyond its ends."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     return 1.4 * torch.rand(batch, dims, generator=generator).double() - 0.2
-
-
-def drawn(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """The module in float64 with all its numbers of order one, so that no path is hidden."""
-    for i, weight in enumerate(module.double().parameters()):
-        weight.data = normal(*weight.shape, seed=seed + i) / weight.shape[-1] ** 0.5
-    return module
 
 
 def values_and_gradients(module, x: Tensor, g: Tensor, order: str) -> list[Tensor]:
@@ -44,11 +32,6 @@ def values_and_gradients(module, x: Tensor, g: Tensor, order: str) -> list[Tenso
     sources = [*leaves, *module.parameters()]
     found = torch.autograd.grad((y * weight).sum(), sources, materialize_grads=True)
     return [y.detach(), *found]
-
-
-def largest(found: list[Tensor], wanted: list[Tensor]) -> float:
-    pairs = zip(found, wanted, strict=True)
-    return max(float((f - w).abs().max() / w.abs().max().clamp(min=1)) for f, w in pairs)
 
 
 # ---- equal ----
@@ -76,7 +59,7 @@ def test_every_order_gives_the_same_values_and_gradients(sizes, shape, cyclic, e
         edges=edges,
         activation="tanh",
     )
-    drawn(module, seed)
+    order_one(module, seed)
     x, g = normal(batch, inputs, seed=seed + 7), places(batch, len(shape), seed + 8)
     wanted = values_and_gradients(module, x, g, "blend")
     for order in ("experts", "cells", "auto"):
@@ -86,7 +69,7 @@ def test_every_order_gives_the_same_values_and_gradients(sizes, shape, cyclic, e
 @pytest.mark.shapes
 @every_order
 def test_float32_is_near_float64(order):
-    module, x, g = drawn(GridLinear(5, 4, (6, 5))), normal(60, 5), places(60, 2)
+    module, x, g = order_one(GridLinear(5, 4, (6, 5))), normal(60, 5), places(60, 2)
     wanted = values_and_gradients(module, x, g, "blend")
     found = values_and_gradients(module.float(), x.float(), g.float(), order)
     assert all(value.dtype == torch.float32 for value in found)
@@ -98,7 +81,7 @@ def test_float32_is_near_float64(order):
 @every_order
 @pytest.mark.parametrize("sizes", [(2, 3), (3, 2)], ids=["widening", "narrowing"])
 def test_the_gradients_equal_finite_differences_twice(order, sizes):
-    module = drawn(GridLinear(*sizes, (5, 2), cyclic=(False, True)))
+    module = order_one(GridLinear(*sizes, (5, 2), cyclic=(False, True)))
     x, g = normal(3, sizes[0]).requires_grad_(), places(3, 2, seed=3).requires_grad_()
     arguments = (x, g, *module.parameters())
 
@@ -112,14 +95,14 @@ def test_the_gradients_equal_finite_differences_twice(order, sizes):
 
 @every_order
 def test_samples_do_not_see_each_other(order):
-    module, x, g = drawn(GridLinear(3, 4, (6, 5))), normal(30, 3), places(30, 2)
+    module, x, g = order_one(GridLinear(3, 4, (6, 5))), normal(30, 3), places(30, 2)
     alone = torch.cat([module(x[i : i + 1], g[i : i + 1], order) for i in range(30)])
     torch.testing.assert_close(module(x, g, order), alone, atol=1e-12, rtol=0)
 
 
 @every_order
 def test_two_runs_are_equal_to_the_bit_and_no_input_is_modified(order):
-    module, x, g = drawn(GridLinear(3, 4, (6, 5))), normal(30, 3), places(30, 2)
+    module, x, g = order_one(GridLinear(3, 4, (6, 5))), normal(30, 3), places(30, 2)
     before = x.clone(), g.clone()
     first = values_and_gradients(module, x, g, order)
     second = values_and_gradients(module, x, g, order)

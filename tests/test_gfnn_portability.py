@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from drawing import seeded
 from portability import Portability, as_leaves, compiled, to
 from torch import Tensor
 
@@ -39,7 +40,7 @@ MODELS = {
 
 
 def batch_of(size: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded(1)
     x, g = torch.randn(size, 3, generator=generator), torch.rand(size, 2, generator=generator)
     return {"x": x, "g": g}
 

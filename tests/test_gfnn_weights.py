@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from drawing import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import CubicHermiteSpline
@@ -124,7 +125,7 @@ def sum_error(nodes: int, cyclic: bool, edges: str, u: Tensor) -> float:
 @settings(max_examples=60)
 @given(problem=axes)
 def test_the_weights_sum_to_one(problem):
-    generator = torch.Generator().manual_seed(problem["seed"])
+    generator = seeded(problem["seed"])
     u = 3 * torch.rand(5, 7, generator=generator, dtype=problem["dtype"]) - 1
     tolerance = 1e-14 if problem["dtype"] == torch.float64 else 1e-6
     assert sum_error(problem["nodes"], *problem["axis"], u) < tolerance
@@ -301,7 +302,7 @@ def test_a_grid_without_a_list_of_cyclic_axes_has_none():
 def test_the_weights_of_a_grid_sum_to_one_with_absolute_sums_below_1_25_an_axis(
     shape, cyclic, seed
 ):
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     g = torch.rand(11, len(shape), generator=generator, **float64)
     found = grid_weights(g, shape, cyclic[: len(shape)]).flatten(1)
     assert float((found.sum(1) - 1).abs().max()) < 1e-13

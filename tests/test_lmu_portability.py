@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from drawing import seeded
 from portability import Portability, compiled
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class Unrolled(nn.Module):
 
 
 def signal(time: int = 70, seed: int = 1) -> Tensor:
-    return torch.randn(2, time, 2, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(2, time, 2, generator=seeded(seed))
 
 
 def time_first(x: Tensor) -> Tensor:

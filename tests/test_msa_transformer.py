@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from drawing import largest, normal, order_one, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_msa_transformer import (
@@ -14,9 +15,6 @@ from plain_msa_transformer import (
     attention_of,
     block_mask,
     gradients,
-    largest,
-    normal,
-    order_one,
     slow_column,
     slow_row,
 )
@@ -141,7 +139,7 @@ def test_the_gradients_equal_finite_differences(kind):
 
 def row_law_error(layer, x: Tensor, column: bool = False) -> float:
     """How far permuted rows give anything but permuted rows and, tied, the same map."""
-    order = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(3))
+    order = torch.randperm(x.shape[1], generator=seeded(3))
     y, weights = layer(x, need_weights=True)
     moved, moved_weights = layer(x[:, order], need_weights=True)
     weights = weights[..., order, :][..., order] if column else weights
@@ -347,7 +345,7 @@ def example_error(layer, sizes, rows: int, columns: int, chunk=None, need=True) 
         worst = max(worst, largest(inside, alone))
         total, total_alone = total + seen(inside), total_alone + seen(alone)
     found, wanted = gradients(layer, total), gradients(layer, total_alone)
-    return max(worst, largest([*found.values()], [*wanted.values()]))
+    return max(worst, largest(found.values(), wanted.values()))
 
 
 SIZES = [(4, 5), (2, 5), (4, 3), (1, 1), (3, 4)]

@@ -8,7 +8,8 @@ import re
 
 import pytest
 import torch
-from plain_msa_transformer import SMALL, alignment, largest, order_one
+from drawing import largest, order_one
+from plain_msa_transformer import SMALL, alignment
 from torch import Tensor
 
 from archbook.msa_transformer import MSATransformer, load_esm_msa1b

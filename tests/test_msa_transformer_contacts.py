@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from plain_msa_transformer import largest, normal, order_one, slow_contact_features
+from drawing import largest, normal, order_one, seeded
+from plain_msa_transformer import slow_contact_features
 from torch import Tensor
 
 from archbook.msa_transformer import ContactHead, contact_features
@@ -118,7 +119,7 @@ def planted(pairs: int, weights: list[float], bias: float, seed: int = 0) -> tup
     scales = torch.linspace(0.5, 2, len(weights)).double()
     features = scales * normal(pairs, len(weights), seed=seed)
     p = (features @ torch.tensor(weights).double() + bias).sigmoid()
-    return features, torch.rand(pairs, generator=torch.Generator().manual_seed(seed)) < p
+    return features, torch.rand(pairs, generator=seeded(seed)) < p
 
 
 def fitted(features: Tensor, contacts: Tensor, **settings) -> ContactHead:

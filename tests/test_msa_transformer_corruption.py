@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from plain_msa_transformer import GAP, PADDING, START, letters, seeded
+from drawing import seeded
+from plain_msa_transformer import GAP, PADDING, START, letters
 from torch import Tensor
 
 from archbook.msa_transformer import Masked, mask_tokens

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from drawing import seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_msa_transformer import letters, seeded, slow_subsample
+from plain_msa_transformer import letters, slow_subsample
 
 from archbook.msa_transformer import diversity_subsample
 

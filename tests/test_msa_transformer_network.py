@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from drawing import largest, normal, order_one, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_msa_transformer import (
@@ -15,10 +16,7 @@ from plain_msa_transformer import (
     TIES,
     alignment,
     gradients,
-    largest,
     network_of,
-    normal,
-    order_one,
     padded,
     slow_block,
     slow_network,
@@ -228,7 +226,7 @@ def ragged_error(net, examples, rows=0, columns=0, chunk=None, flags=ALL) -> flo
         total, total_alone = total + seen(inside), total_alone + seen(alone)
     assert all(part.isfinite().all() for part in parts(together))
     found, wanted = gradients(net, total), gradients(net, total_alone)
-    return max(worst, largest([*found.values()], [*wanted.values()]))
+    return max(worst, largest(found.values(), wanted.values()))
 
 
 EXAMPLES = [alignment(1, r, c, seed=r + c)[0] for r, c in [(4, 5), (2, 7), (1, 4), (4, 3)]]
@@ -392,7 +390,7 @@ def test_every_parameter_gets_a_gradient():
 def test_a_handful_of_alignments_is_learned_in_seconds():
     net = MSATransformer(**{**SMALL, **SILENT, "hidden": 24})
     tokens = alignment(4, 4, 10)
-    masked, chosen = mask_tokens(tokens, torch.Generator().manual_seed(0), rate=0.3)
+    masked, chosen = mask_tokens(tokens, seeded(0), rate=0.3)
     optimiser = torch.optim.Adam(net.parameters(), 1e-2)
     for _ in range(60):
         loss = cross_entropy(net(masked).logits[chosen], tokens[chosen])

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from drawing import largest, normal, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_attention import end_mask, largest, normal, seeded, with_gradients
+from plain_attention import end_mask, with_gradients
 from plain_omninet import (
     BATCH,
     DENSE,
@@ -68,6 +69,7 @@ def test_unsorting_gives_the_layers_back():
 # ---- the equations ----
 
 
+@pytest.mark.slow
 @pytest.mark.shapes
 @pytest.mark.parametrize("masked", [False, True], ids=["all tokens", "some tokens"])
 @every_form

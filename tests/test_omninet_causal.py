@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from drawing import largest, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_attention import end_mask, largest
+from plain_attention import end_mask
 from plain_omninet import (
     CAUSAL,
     HEADS,
@@ -98,6 +99,7 @@ def test_every_pool_and_query_is_causal(pool, query):
     assert leak(causal_net("full", 3, pool=pool, query=query)) < 1e-9
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     meta=st.sampled_from(CAUSAL),
@@ -116,8 +118,7 @@ def test_later_tokens_change_nothing_at_any_size(
     """Weights too: ten times larger ones make scores of hundreds."""
     net = causal_net(meta, partition, seq, layers=2 * partition, scale=scale, pool=pool)
     cut = 1 + int(where * (seq - 2))
-    reach = net(states(seq=seq, seed=seed)).abs().max().item()
-    assert leak(net, cut, size, seq, seed) < 1e-9 * max(1, reach)
+    assert leak(net, cut, size, seq, seed) < 1e-9
 
 
 def test_the_law_notices_a_meta_learner_that_reads_both_ways():
@@ -129,7 +130,7 @@ def test_the_law_notices_a_meta_learner_that_reads_both_ways():
 def test_the_law_notices_a_block_that_reads_both_ways():
     net = causal_net("full", 2)
     net.blocks[5].group = None
-    assert leak(net, size=3) > 1e-2
+    assert leak(net, size=3) > 1e-3
 
 
 # ---- decoding ----
@@ -142,7 +143,7 @@ def language_model(meta: str, partition: int = 2, length: int = 12, **options) -
 
 
 def tokens(batch: int = 2, seq: int = 12) -> torch.Tensor:
-    return torch.randint(VOCAB, (batch, seq), generator=torch.Generator().manual_seed(3))
+    return torch.randint(VOCAB, (batch, seq), generator=seeded(3))
 
 
 def decoded(model: LanguageModel, given: torch.Tensor, prefix: int, mask=None) -> torch.Tensor:
@@ -227,7 +228,7 @@ def test_the_form_beside_a_trap_holds(trap):
 
 def test_pooling_neighbours_is_wrong_without_causality_too():
     """It mixes positions: with values that name their position, foreign names come out."""
-    x = torch.randn(2, 32, 2, 8, generator=torch.Generator().manual_seed(0)).double()
+    x = torch.randn(2, 32, 2, 8, generator=seeded(0)).double()
     moved = x.clone()
     moved[:, CUT + 1] += 1  # changes what position CUT + 1 finds, and by causality none before
     wrong, right = (form(moved) - form(x) for form in (layer_major_pooling, pooled))

@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-from plain_attention import end_mask, largest
+from drawing import largest, seeded
+from plain_attention import end_mask
 from plain_omninet import (
     CAUSAL,
     HEADS,
@@ -46,7 +47,7 @@ VOCAB, LENGTH = 9, 8
 
 
 def tokens(batch: int = 2, seq: int = LENGTH, seed: int = 3, vocab: int = VOCAB) -> torch.Tensor:
-    return torch.randint(vocab, (batch, seq), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(vocab, (batch, seq), generator=seeded(seed))
 
 
 def lm(layers: int = 2, **options) -> OmniNetLM:
@@ -235,6 +236,7 @@ def trained(model, loss, steps: int = 60) -> float:
     return value.item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("meta", CAUSAL)
 def test_a_language_model_learns_a_handful_of_texts(meta):
     model = lm(meta=METAS[meta], dropout=0.0)
@@ -248,6 +250,7 @@ def test_a_language_model_learns_a_handful_of_texts(meta):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.body.parameters())
 
 
+@pytest.mark.slow
 def test_a_classifier_and_a_translator_learn_a_handful():
     model = texts(VOCAB, LENGTH)
     given, labels = tokens(6), torch.tensor([0, 1, 2, 0, 1, 2])

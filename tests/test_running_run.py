@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from drawing import seeded
 from torch import nn
 
 from archbook.running import Run, checkpoint, cosine_adam, fit, warmed_adamw
@@ -243,7 +244,7 @@ def test_progress_is_a_bar_on_a_terminal_and_a_line_a_minute_in_a_log(
 
 def fitted(run, steps: int = 60) -> tuple[nn.Module, dict]:
     torch.manual_seed(0)
-    model, draw = nn.Linear(3, 1), torch.Generator().manual_seed(run.seed)
+    model, draw = nn.Linear(3, 1), seeded(run.seed)
 
     def loss():
         x = torch.randn(8, 3, generator=draw)
@@ -260,6 +261,7 @@ def test_fit_lowers_the_loss_and_draws_its_curve():
     assert model.training
 
 
+@pytest.mark.slow
 def test_a_killed_fit_ends_with_the_same_numbers(start, monkeypatch):
     whole, wanted = fitted(Run(quiet=True))
 
