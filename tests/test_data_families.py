@@ -128,6 +128,17 @@ def test_a_residue_without_its_atom_stays_without_a_place(pdb):
     assert chain.distances()[0].isnan().all()
 
 
+@pytest.mark.shapes
+def test_residues_touch_that_are_nearer_than_eight_angstrom_and_not_at_eight(pdb):
+    places = [0.0, 8.0, 15.999]
+    chain = pdb(atom("CA", x=5.0), *(atom(number=n, x=x) for n, x in enumerate(places, start=2)))
+    none, first, second, third = chain.contacts().tolist()
+    assert none == [False, False, False, False]
+    assert first == [False, True, False, False]
+    assert second == [False, False, True, True]
+    assert third == [False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "x"), [("0.60", "0.40", 1), ("0.40", "0.60", 2), ("0.50", "0.50", 1)]
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from drawing import seeded
 
 from archbook.data import qm9 as qm9_module
 from archbook.data import sources as sources_module
@@ -34,7 +35,7 @@ def shipped_set() -> Molecules:
 
 def toy(count: int, seed: int = 0, elements=(1, 6, 7, 8, 9)) -> Molecules:
     """Molecules of 1 to 6 random atoms, numbered 1, 3, 5, ..."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     sizes = torch.randint(1, 7, (count,), generator=generator)
     atoms = int(sizes.sum())
     return Molecules(
@@ -297,6 +298,14 @@ def test_atom_energies_recover_a_sum_over_atoms():
     assert energies_without_atoms(molecules, found).abs().max() < 1e-6
 
 
+def test_atom_energies_are_least_squares_without_a_constant():
+    molecules = with_energies(toy(40), [0.0] * 5)
+    molecules.properties[:, 7] += 1
+    counts = element_counts(molecules)
+    left = 1 - counts @ atom_energies(molecules)
+    assert (counts.mT @ left).abs().max() < 1e-9  # a fitted constant would leave nothing to fit
+
+
 def test_an_element_that_does_not_occur_gets_no_energy():
     molecules = with_energies(toy(40, elements=(1, 6)), [-0.5, -38.0, 0.0, 0.0, 0.0])
     assert atom_energies(molecules).tolist() == pytest.approx([-0.5, -38, 0, 0, 0], abs=1e-9)
@@ -306,7 +315,7 @@ def test_what_atoms_do_not_explain_is_left_in_mev():
     molecules = with_energies(toy(40), [0.0] * 5)
     molecules.properties[:, 7] += 0.001
     left = energies_without_atoms(molecules, torch.zeros(5).double())
-    torch.testing.assert_close(left, torch.full((40,), HARTREE_IN_MEV / 1000).double())
+    torch.testing.assert_close(left, torch.full((40,), 27.211386).double())
 
 
 def test_atoms_explain_all_but_a_few_parts_in_ten_thousand_of_the_energy(shipped_set):

@@ -147,6 +147,11 @@ def test_nothing_is_built_from(call, error, message):
         (lambda: Transformer(1, 8, 2)(X, ~MASK), ValueError, "a real token in every example"),
         (lambda: net().prefill(X), ValueError, "causal=True to decode step by step"),
         (
+            lambda: net(causal=True).step(X[:, :1] * torch.nan, net(causal=True).prefill(X)[1]),
+            ValueError,
+            "x to be finite, given 16 NaN",
+        ),
+        (
             lambda: net().metas[0](X),
             ValueError,
             r"depths .*\(batch, seq, 2, 8\), given \(2, 6, 8\)",

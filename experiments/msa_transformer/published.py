@@ -16,7 +16,7 @@ from torch import Tensor
 from archbook.data.alignments import esm_example
 from archbook.data.alphabet import with_start
 from archbook.data.fetching import cache_dir
-from archbook.data.structures import CONTACT, Chain, read_pdb
+from archbook.data.structures import Chain, read_pdb
 from archbook.dca import precision_at
 from archbook.msa_transformer import MSATransformer, diversity_subsample, load_esm_msa1b
 from archbook.running import Run, main
@@ -84,9 +84,8 @@ def precisions_at_L(scores: Tensor, chain: Chain) -> dict[str, float]:
     place = torch.arange(length)
     valid = (place - place[:, None]).abs() >= SEPARATION
     valid &= chain.valid() & chain.valid()[:, None]
-    contacts = chain.distances() < CONTACT
     return {
-        name: precision_at(scores, contacts, length // part, valid=valid).item()
+        name: precision_at(scores, chain.contacts(), length // part, valid=valid).item()
         for name, part in (("L", 1), ("L2", 2), ("L5", 5))
     }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from archbook.data.alignments import Alignment, read_fasta
 from archbook.data.manifest import shipped, shipped_names
-from archbook.data.structures import CONTACT, read_pdb
+from archbook.data.structures import read_pdb
 
 FOLDER = "msa/pfam40"
 PARTS = {"train": 24, "valid": 6, "test": 10}  # families
@@ -88,13 +88,12 @@ def family(name: str) -> Family:
     rows = read_fasta(shipped(f"{FOLDER}/alignments/{name}.align.80.gz"))
     cut = on_member(rows, tag, query)
     chain = read_pdb(shipped(path), pdb[-1]).part(cut.rows[0])
-    distances = chain.distances()
     return Family(
         name=name,
         pdb=pdb,
         tokens=cut.tokens(),
-        contacts=distances < CONTACT,
-        distances=distances.float(),
+        contacts=chain.contacts(),
+        distances=chain.distances().float(),
         positions=chain.positions,
         valid=chain.valid(),
     )

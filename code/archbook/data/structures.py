@@ -47,6 +47,10 @@ class Chain:
         """Angstrom between the points; NaN in the row and the column of a residue without one."""
         return (self.positions[:, None] - self.positions).norm(dim=-1)
 
+    def contacts(self) -> Bool[Tensor, "residues residues"]:
+        """Nearer than CONTACT, so True on the diagonal; False where there is no distance."""
+        return self.distances() < CONTACT
+
 
 def read_pdb(path: Path, chain: str) -> Chain:
     """A chain of the first model: the ATOM records, and HETATM ones of MSE, which is read as M.
