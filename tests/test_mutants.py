@@ -28,7 +28,9 @@ ENTRIES = {  # what is said of it: an entry's name, old, new and red
     "untested: BROKEN: tests/test_toy.py::test_no: no such test": (
         ("untested", "a + b", "a - b", "test_no")
     ),
-    "no code: BROKEN: pytest ended with 4": ("no code", "a + b", "a +", "test_sum"),
+    "no code: BROKEN: code/toy.py:2:15: invalid-syntax": ("no code", "a + b", "a +", "test_sum"),
+    "no name: BROKEN: code/toy.py:2:16: F821": ("no name", "a + b", "a + c", "test_sum"),
+    "no end: BROKEN: pytest ended with 4": ("no end", "a + b", "a + b\\nimport no", "test_sum"),
 }
 
 
@@ -36,6 +38,7 @@ def test_there_are_faults():
     assert stems()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", stems())
 def test_every_fault_fits_the_code_and_names_tests_that_exist(stem: str):
     assert [(one["name"], why) for one in mistakes(ROOT, stem) if (why := unfit(ROOT, one))] == []
@@ -61,6 +64,7 @@ def listed(*entries: tuple[str, ...]) -> str:
     return "".join(TOY.format(**dict(zip(names, one, strict=True))) for one in entries)
 
 
+@pytest.mark.slow
 def test_only_a_failed_test_counts_as_found(toy: Path, capsys):
     (toy / "tests/mistakes/toy.toml").write_text(listed(*ENTRIES.values()))
     assert replay(toy, ["toy"], only="", jobs=1) == len(ENTRIES) - 1
@@ -70,6 +74,7 @@ def test_only_a_failed_test_counts_as_found(toy: Path, capsys):
     assert "a + b" in (toy / "code/toy.py").read_text()
 
 
+@pytest.mark.slow
 def test_nothing_is_broken_where_the_tests_are_red_before(toy: Path, capsys):
     (toy / "tests/mistakes/toy.toml").write_text(listed(ENTRIES["fault: found"]))
     (toy / "code/toy.py").write_text("def add(a, b):\n    return a + b + 1\n")

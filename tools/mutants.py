@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruff import find_ruff_bin
 from tools.planting import entries, replaced_once
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +60,20 @@ def defined(file: Path) -> set[str]:
     return assigned | {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
 
 
+def unrunnable(root: Path, file: str, text: str) -> str:
+    """Syntax errors and names that nothing defines, or ''; each would turn every test red."""
+    command = [find_ruff_bin(), "check", "-q", "--select", "F821", "--output-format", "concise"]
+    done = subprocess.run(
+        [*command, "--stdin-filename", file, "-"],
+        cwd=root,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip()
+
+
 def unfit(root: Path, entry: Entry) -> str:
     """Why the entry cannot be replayed, as far as it shows without running anything, or ''."""
     if entry.keys() != {"name", "file", "old", "new", "red"}:
@@ -66,9 +81,11 @@ def unfit(root: Path, entry: Entry) -> str:
     if not entry["red"]:
         return "wanted at least one test in red, given none"
     try:
-        mutant(root, entry)
+        changed = mutant(root, entry)
     except (OSError, ValueError) as error:
         return str(error)
+    if no_code := unrunnable(root, entry["file"], changed):
+        return no_code
     for node in entry["red"]:
         file, *names = node.split("[")[0].split("::")
         if not (root / file).is_file():
