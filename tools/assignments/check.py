@@ -19,7 +19,8 @@ from typing import Any
 
 from tools.assignments.build import ASSIGNMENTS, PUBLIC_SEED, build, stems
 from tools.assignments.cage import Cage, best_cage
-from tools.assignments.grade import Limits, grade_all
+from tools.assignments.grading import grade_all
+from tools.assignments.remote import Limits
 from tools.planting import entries, replaced_once
 
 SEEDS = (PUBLIC_SEED, "autumn", "spring")  # `make test` takes the first, the nightly job all
