@@ -39,6 +39,7 @@ def test_a_quick_run_writes_every_table_whole_and_nothing_under_results(
     }
 
 
+@pytest.mark.slow
 def test_images_are_counted_singly_and_not_by_groups(quick: Callable[..., dict]):
     for row in tables(quick("--part", "batch"))["batch"]["rows"]:
         for one in row["candidates"].values():

@@ -30,6 +30,7 @@ def test_one_part_alone_keeps_the_tables_of_the_others(quick: Callable):
     assert after[2] == before[0]
 
 
+@pytest.mark.slow
 def test_tables_of_another_machine_are_not_kept(quick: Callable, written: Path):
     found = quick("--part", "length")
     found["tables"][0]["environment"]["device_name"] = "another processor"

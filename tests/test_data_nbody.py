@@ -275,6 +275,7 @@ def test_the_set_holds_float32_states_one_unit_of_time_apart(held_out):
         torch.testing.assert_close(found[:3], wanted.float())
 
 
+@pytest.mark.slow
 def test_the_errors_without_motion_and_of_a_straight_line_are_the_published_ones(held_out):
     """0.27 and 0.0819 (the paper's Linear); all 2,000 systems of this part give 0.272 and 0.084."""
     moved = held_out.target - held_out.x

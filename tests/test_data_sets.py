@@ -101,6 +101,7 @@ def test_a_lost_shipped_file_is_refused(sets):
         shipped("text/play.txt")
 
 
+@pytest.mark.slow
 def test_importing_the_package_opens_no_data_file():
     # an audit hook sees every open(); bytecode and sources are the import's own business
     probe = (
@@ -164,6 +165,7 @@ def test_the_seed_decides_the_crops_and_more_of_them_leave_the_first_ones_alone(
     assert not torch.equal(two_digit_crops(20, seed=4)[0], images)
 
 
+@pytest.mark.slow
 def test_crops_show_the_digits_of_their_label_in_reading_order():
     # the mean crop of a number is bright where its own mean glyphs are: "17" is not "71"
     images, labels = two_digit_crops(6000)

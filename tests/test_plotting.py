@@ -86,10 +86,12 @@ def test_a_figure_without_its_texts_is_refused(shown, about, error, message):
     assert shown == []
 
 
+@pytest.mark.slow
 def test_the_same_figure_is_the_same_bytes():
     assert png(curve()) == png(curve())
 
 
+@pytest.mark.slow
 def test_a_figure_above_the_limit_has_its_colours_reduced(monkeypatch):
     full = png(curve())
     monkeypatch.setattr(plotting, "MOST_BYTES", len(full) - 1)

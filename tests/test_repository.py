@@ -106,11 +106,13 @@ def add_hyena(root: Path) -> None:
     (root / "code" / "archbook" / "hyena.py").write_text(imports, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_chapter_that_the_table_does_not_know_is_refused(copy: Path):
     add_hyena(copy)
     assert "hyena: no row in MAY_IMPORT" in import_faults(copy)
 
 
+@pytest.mark.slow
 def test_a_chapter_that_the_table_knows_may_import_no_data_no_other_and_no_runner(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -129,6 +131,7 @@ def test_a_new_chapter_lacks_every_place_that_nobody_filled(copy: Path):
     assert place_faults(copy) == lacking
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "line", "fault"),
     [
@@ -148,6 +151,7 @@ def test_an_import_that_no_row_allows_is_found(copy: Path, file: str, line: str,
     assert found.startswith(f"code/archbook/{file}: may not import {fault}")
 
 
+@pytest.mark.slow
 def test_a_row_of_no_part_is_found(copy: Path):
     (copy / "code" / "archbook" / "plotting.py").unlink()
     assert import_faults(copy) == ["plotting: a row, but no such part"]
@@ -203,6 +207,7 @@ def test_a_folder_of_no_chapter_is_found(copy: Path):
     assert place_faults(copy) == ["results/hyena is of no chapter"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
@@ -247,6 +252,7 @@ def test_there_is_no_file_named_for_nothing():
     assert not {name for name in names if name.removesuffix(".py") in forbidden}
 
 
+@pytest.mark.slow
 def test_importing_the_package_touches_no_global_state():
     modules = [
         ".".join(path.relative_to(ROOT / "code").with_suffix("").parts)
@@ -271,6 +277,7 @@ assert not torch.cuda.is_initialized()
 # ---- paths and addresses ----
 
 
+@pytest.mark.slow
 def test_no_file_holds_an_absolute_path_of_a_machine():
     machine = re.compile(
         r"(?<![\w.:/])/(?:home|Users|root|work|mnt|media|private|var/folders|tmp|opt)/[\w.~-]+"

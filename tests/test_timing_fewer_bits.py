@@ -7,6 +7,7 @@ from archbook.timing import precision_tables, precisions
 from archbook.timing.fewer_bits import launches
 
 
+@pytest.mark.slow
 def test_fewer_bits_are_timed_and_their_errors_told():
     torch.manual_seed(0)
     x, weight = torch.randn(64, 64), torch.randn(64, 64)

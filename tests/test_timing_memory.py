@@ -29,15 +29,18 @@ def work(tmp_path):
     return f"{file}:build"
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_fresh_process_is_what_the_work_allocates(work):
     assert 19 * 2**20 < peak_bytes(work, {"mebibytes": 20}) < 25 * 2**20
 
 
+@pytest.mark.slow
 def test_a_failing_process_is_told_with_its_own_words(work):
     with pytest.raises(RuntimeError, match="no such size"):
         peak_bytes(work, {"mebibytes": 20, "fail": True})
 
 
+@pytest.mark.slow
 def test_a_small_work_runs_before_and_does_not_count(work, tmp_path):
     noting = tmp_path / "noting.py"
     noting.write_text(
