@@ -88,7 +88,7 @@ dev: $(VENV)/.dev-installed ## hooks that lint and type check each commit, and r
 $(HTML)/.built: $(BOOK_VENV)/.installed $(BOOK_SOURCES)
 	@echo "Building the pages from the committed notebooks ..."
 	@rm -rf $(HTML) _build/.doctrees
-	@$(BOOK_VENV)/bin/jupyter-book build . -W --keep-going -n -q > /dev/null
+	@PYTHONPATH=. $(BOOK_VENV)/bin/jupyter-book build . -W --keep-going -n -q > /dev/null
 	@touch $@
 
 .PHONY: book
@@ -102,12 +102,12 @@ serve: $(HTML)/.built ## show the book at http://localhost:8000 (PORT=...)
 	@$(BOOK_VENV)/bin/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
 
 .PHONY: lab
-lab: $(VENV)/.lab-installed ## open the notebooks in JupyterLab, where the pages' launch button finds it
-	@$(VENV)/bin/jupyter lab --port 8888 --ServerApp.port_retries=0 --ServerApp.root_dir=.
+lab: $(VENV)/.lab-installed $(HTML)/.built ## open copies of the notebooks in JupyterLab, where the pages' button finds them
+	@$(PY) tools/lab.py
 
 .PHONY: notebooks
 notebooks: $(VENV)/.installed ## run every notebook again and store its output (ONLY=lmu for one)
-	@$(PY) tools/notebooks.py $(if $(ONLY),--only $(ONLY))
+	@$(PY) -m tools.notebooks $(if $(ONLY),--only $(ONLY))
 
 .PHONY: picture
 picture: $(VENV)/.installed $(HTML)/.built ## take the README's picture of a page anew (needs Chromium)
@@ -184,7 +184,8 @@ parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in a
 
 # The tests of the package; the others are of pages, tools and this repository.
 OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
-	assignments% book browser files mutants notebooks repository tools workflows), $(wildcard tests/test_*.py))
+	address assignments% book browser files mutants notebooks plain_notebooks repository tools \\
+	workflows), $(wildcard tests/test_*.py))
 
 .PHONY: lowest
 lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the lowest versions that it declares (Python 3.11)
@@ -192,7 +193,7 @@ lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the low
 
 .PHONY: links
 links: $(BOOK_VENV)/.installed ## optional: does every address that a page names still answer
-	@$(BOOK_VENV)/bin/jupyter-book build . --builder linkcheck --path-output _build/links -q
+	@PYTHONPATH=. $(BOOK_VENV)/bin/jupyter-book build . --builder linkcheck --path-output _build/links -q
 
 .PHONY: audit
 audit: $(AUDIT_VENV)/.installed ## optional: known vulnerabilities of the pinned versions

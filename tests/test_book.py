@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 from built_book import HTML, ROOT, require_built
 from scripts import script
+from tools.address import PLACEHOLDER, public_address
 from tools.chapters import chapters
 from tools.notebooks import pages_in_toc
 
@@ -176,6 +177,23 @@ def test_every_claim_of_every_chapter_is_on_the_page_of_claims(monkeypatch):
             claim, _, verdict = (cell.strip() for cell in line.strip("|").split("|"))
             assert plain(claim) in shown, chapter.name
             assert plain(verdict) in shown, chapter.name
+
+
+def test_no_page_leads_to_an_address_that_is_not_there_yet():
+    kinds = (".html", ".js", ".ipynb", ".md", ".svg", ".txt")
+    deployed = [path for path in HTML.rglob("*") if path.suffix in kinds]
+    assert [path for path in deployed if PLACEHOLDER in path.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("stem", chapters())
+def test_a_chapter_is_run_and_downloaded_as_its_plain_notebook(stem: str):
+    page = Page(HTML / "book" / f"{stem}.html")
+    notebooks = [link for link in page.links if link.endswith(".ipynb")]
+    wanted = {f"../_static/notebooks/{stem}.ipynb", f"http://localhost:8888/lab/tree/{stem}.ipynb"}
+    address = public_address()
+    if address and (colab := address.colab(f"{stem}.ipynb")):
+        wanted.add(colab)
+    assert set(notebooks) == wanted
 
 
 def test_citations_are_resolved():

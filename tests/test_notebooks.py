@@ -108,19 +108,19 @@ def test_no_cell_changes_the_path_or_the_shell(path: Path):
 @every_notebook
 def test_the_form_is_the_one_that_make_notebooks_writes(path: Path):
     notebook = nbformat.read(path, as_version=4)
-    notebooks.stamp_bootstrap(notebook, ROOT)
+    notebooks.stamp_first_cell(notebook, ROOT)
     notebooks.normalise(notebook)
     assert nbformat.writes(notebook) + "\n" == path.read_text(encoding="utf-8"), (
-        "run `make notebooks`, or `python tools/notebooks.py --stamp` for the form alone"
+        "run `make notebooks`, or `python -m tools.notebooks --stamp` for the form alone"
     )
 
 
 @every_notebook
-def test_the_first_cell_installs_the_package_and_is_hidden(path: Path):
+def test_the_first_cell_asks_for_the_package_and_is_hidden(path: Path):
     first = nbformat.read(path, as_version=4).cells[0]
     assert first.cell_type == "code"
     assert "remove-cell" in first.metadata["tags"]
-    assert first.source == notebooks.bootstrap_source(ROOT)
+    assert first.source == notebooks.stamped_first_cell(ROOT)
 
 
 @every_notebook
@@ -197,10 +197,11 @@ def test_a_figure_is_described_to_the_page():
     assert cell.metadata["mystnb"]["figure"] == {"name": "f", "caption": "Up"}
 
 
-def test_the_bootstrap_cell_installs_nothing_where_the_package_is_there():
-    source = notebooks.bootstrap_source(ROOT)
-    assert source.count("%pip install -q") == 1
-    installed: list[str] = []
-    names = {"install": installed.append}
-    exec(source.replace("%pip install -q", "install('x')  #"), names)
-    assert installed == []
+def test_the_first_cell_takes_the_place_of_its_older_form_and_of_nothing_else():
+    older = nbformat.v4.new_code_cell("import archbook", metadata={"tags": ["remove-cell"]})
+    check = nbformat.v4.new_code_cell("assert True", metadata={"tags": ["remove-cell"]})
+    for cells, left in (([older, check], [check]), ([check], [check]), ([], [])):
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebooks.stamp_first_cell(notebook, ROOT)
+        assert notebook.cells[0].source == notebooks.stamped_first_cell(ROOT)
+        assert notebook.cells[1:] == left

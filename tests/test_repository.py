@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,9 @@ from guards import (
     untested,
 )
 from scripts import script
+from tools.address import PLACEHOLDER, declared_repository, package_version
 from tools.chapters import chapters
+from tools.notebooks import stamped_first_cell
 
 from archbook.data.numbers import english
 from archbook.running import check_results, wanted_cells
@@ -292,26 +293,29 @@ def test_no_file_holds_an_absolute_path_of_a_machine():
     assert not found, "\n".join(found)
 
 
+def first_cells() -> dict[str, str]:
+    paths = sorted((ROOT / "book").glob("*.ipynb"))
+    return {path.name: nbformat.read(path, as_version=4).cells[0].source for path in paths}
+
+
 def test_the_public_address_is_the_same_everywhere():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    url = project["urls"]["Repository"]
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    assert config["repository"]["url"] == url, "run `make notebooks`"
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["repository-code"] == url, "run `make notebooks`"
-    for path in sorted((ROOT / "book").glob("*.ipynb")):
-        first = nbformat.read(path, as_version=4).cells[0].source
-        assert f"git+{url}@" in first, f"{path.name}: run `make notebooks`"
+    assert citation["repository-code"] == declared_repository(), "run `make notebooks`"
+    for name, source in first_cells().items():
+        assert source == stamped_first_cell(), f"{name}: run `make notebooks`"
+
+
+def test_only_the_file_that_declares_the_placeholder_and_what_is_stamped_hold_it():
+    holding = {str(path.relative_to(ROOT)) for path, text in text_files() if PLACEHOLDER in text}
+    tools = {"tools/address.py", "tests/test_address.py"}
+    assert holding - tools <= {"pyproject.toml", "CITATION.cff", "CONTRIBUTING.md"}
 
 
 def test_the_version_is_the_same_everywhere():
-    text = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
-    version = re.search(r'__version__ = "(.+)"', text)[1]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert str(citation["version"]) == version
-    for path in sorted((ROOT / "book").glob("*.ipynb")):
-        first = nbformat.read(path, as_version=4).cells[0].source
-        assert f"@v{version}" in first, f"{path.name}: run `make notebooks`"
+    assert str(citation["version"]) == package_version()
+    for name, source in first_cells().items():
+        assert f'"{package_version()}"' in source, f"{name}: run `make notebooks`"
 
 
 # ---- results ----

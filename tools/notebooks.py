@@ -1,11 +1,11 @@
 """Runs the notebooks of the book again and stores them with their output in one fixed form.
 
-notebooks.py            all notebooks named in _toc.yml
-notebooks.py --only lmu one of them
-notebooks.py --stamp    only the form: address, metadata, cell names; nothing is run
+python -m tools.notebooks             all notebooks named in _toc.yml
+python -m tools.notebooks --only lmu  one of them
+python -m tools.notebooks --stamp     only the form: address, metadata, cell names; nothing is run
 
-Also copies the public address from pyproject.toml, the one place that defines it, into _config.yml,
-CITATION.cff and the hidden first cell that installs the package where it is missing (Colab).
+Also copies the public address from pyproject.toml, and the version, into CITATION.cff and the
+hidden first cell, which asks for the package of that version.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import os
 import re
 import sys
 import time
-import tomllib
 from pathlib import Path
 
 # Before torch is imported by any kernel: see Makefile.
@@ -25,13 +24,13 @@ import nbformat
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from tools.address import declared_repository, package_version, public_address
+from tools.first_cell import TAGS, first_cell
 
 from archbook.files import write_bytes
 
 ROOT = Path(__file__).parents[1]
 SECONDS_PER_CELL = 300
-BOOTSTRAP_TAGS = ["remove-cell"]
-COLAB_LINK = re.compile(r"(https://colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)")
 
 # What every notebook says, the assignments too. No language version: it would change with the
 # machine that ran the notebook last.
@@ -47,20 +46,6 @@ METADATA = {
 }
 # What jupyter clients leave in a cell: times, scroll state, ids of a session.
 KEPT_CELL_METADATA = {"tags", "mystnb"}
-
-
-def repository_url(root: Path = ROOT) -> str:
-    """The public address, from pyproject.toml."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return project["urls"]["Repository"]
-
-
-def package_version(root: Path = ROOT) -> str:
-    text = (root / "code" / "archbook" / "__init__.py").read_text(encoding="utf-8")
-    match = re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE)
-    if match is None:
-        raise ValueError("code/archbook/__init__.py must define __version__")
-    return match.group(1)
 
 
 def pages_in_toc(root: Path = ROOT) -> list[str]:
@@ -88,21 +73,14 @@ def notebooks_in_toc(root: Path = ROOT) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def bootstrap_source(root: Path = ROOT) -> str:
-    """The first cell: installs the book's package, at this version, where it is missing."""
-    source = f"git+{repository_url(root)}@v{package_version(root)}"
-    return (
-        "try:\n"
-        "    import archbook  # noqa: F401\n"
-        "except ImportError:  # Colab: the package, beside the torch that is there\n"
-        f'    %pip install -q "archbook[notebook] @ {source}"'
-    )
+def stamped_first_cell(root: Path = ROOT) -> str:
+    """As committed: the same on every forge, whose own address the build of the pages puts in."""
+    return first_cell(package_version(root), public_address(root, environment={}))
 
 
 # Where the public address and the version stand a second time, and the line that holds them.
 STAMPED = [
-    ("_config.yml", r"(^repository:\n  url: ).*$", repository_url),
-    ("CITATION.cff", r"(^repository-code: ).*$", lambda root: f'"{repository_url(root)}"'),
+    ("CITATION.cff", r"(^repository-code: ).*$", lambda root: f'"{declared_repository(root)}"'),
     ("CITATION.cff", r"(^version: ).*$", package_version),
 ]
 
@@ -118,17 +96,13 @@ def stamp_files(root: Path = ROOT) -> None:
             (root / name).write_text(stamped, encoding="utf-8")
 
 
-def stamp_bootstrap(notebook: nbformat.NotebookNode, root: Path = ROOT) -> None:
-    first = notebook.cells[0].source if notebook.cells else ""
-    if not ("%pip" in first and "archbook" in first):
+def stamp_first_cell(notebook: nbformat.NotebookNode, root: Path = ROOT) -> None:
+    """Puts it in place of its older form, or before all others."""
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or first.metadata.get("tags") != TAGS or "archbook" not in first.source:
         notebook.cells.insert(0, nbformat.v4.new_code_cell())
-    notebook.cells[0].source = bootstrap_source(root)
-    notebook.cells[0].metadata["tags"] = list(BOOTSTRAP_TAGS)
-    # A link to the assignment that opens it on Colab holds the address too.
-    address = repository_url(root).removeprefix("https://github.com/")
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = COLAB_LINK.sub(rf"\g<1>{address}\g<2>", cell.source)
+    notebook.cells[0].source = stamped_first_cell(root)
+    notebook.cells[0].metadata["tags"] = list(TAGS)
 
 
 def normalise(notebook: nbformat.NotebookNode) -> None:
@@ -239,7 +213,7 @@ def main() -> int:
     for path in paths:
         name = path.relative_to(ROOT)
         notebook = nbformat.read(path, as_version=4)
-        stamp_bootstrap(notebook)
+        stamp_first_cell(notebook)
         start = time.monotonic()
         if not arguments.stamp:
             print(f"{name}: running ...", flush=True)

@@ -11,6 +11,7 @@ from docutils.statemachine import StringList
 from generated import markdown_table
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from tools.address import Address, public_address
 
 
 def questions(notebook: dict) -> list[dict]:
@@ -32,14 +33,14 @@ def described(notebook: dict) -> tuple[str, str]:
     return title[1][0].upper() + title[1][1:], time[1].removeprefix("about ")
 
 
-def overview_row(stem: str, notebook: dict, repository: str) -> list[str]:
+def overview_row(stem: str, notebook: dict, address: Address | None) -> list[str]:
     title, time = described(notebook)
     asked = questions(notebook)
     tested = sum(q["points"] for q in asked if not q.get("manual"))
     by_hand = sum(q["points"] for q in asked if q.get("manual"))
     file = f"_static/assignments/{stem}.ipynb"
-    colab = repository.replace("https://github.com/", "https://colab.research.google.com/github/")
-    opened = f"[Colab]({colab}/blob/main/book/{file}), {{download}}`file <{file}>`"
+    colab = address and address.colab(f"assignments/{stem}.ipynb")
+    opened = (f"[Colab]({colab}), " if colab else "") + f"{{download}}`file <{file}>`"
     about = f"{title} (after {{doc}}`{stem}`)"
     return [about, time, str(len(asked)), f"{tested} + {by_hand}", opened]
 
@@ -72,10 +73,10 @@ class AssignmentTable(SphinxDirective):
         return box.children
 
     def lines(self, found: dict[str, dict], folder: Path) -> list[str]:
-        repository = self.config.html_theme_options["repository_url"]
+        address = public_address(Path(self.env.srcdir))
         titles = ["Assignment", "Time", "Questions", "Points, tested + read", "Open"]
         return markdown_table(
-            titles, [overview_row(stem, notebook, repository) for stem, notebook in found.items()]
+            titles, [overview_row(stem, notebook, address) for stem, notebook in found.items()]
         )
 
 
