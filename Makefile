@@ -32,7 +32,8 @@ EXPERIMENTS := $(sort $(wildcard experiments/$(CHAPTER)/*.py))
 BENCHMARKS  := $(sort $(wildcard benchmarks/bench_$(CHAPTER).py))
 
 # What the pages are made of.
-BOOK_SOURCES := _config.yml _toc.yml pyproject.toml \
+BOOK_SOURCES := _config.yml _toc.yml pyproject.toml tools/address.py tools/first_cell.py \
+	code/archbook/__init__.py \
 	$(wildcard assignments/*/*.ipynb assignments/*/mistakes.toml) \
 	$(shell find book results -type f -not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
 
@@ -55,7 +56,7 @@ $(VENV)/.installed: requirements.txt requirements-book.txt constraints.txt pypro
 	@$(PYTHON) tools/install.py $(VENV) --no-deps -e .
 	@touch $@
 
-$(VENV)/.%-installed: $(VENV)/.installed # one of the groups lab, assignments, dev of pyproject.toml
+$(VENV)/.%-installed: $(VENV)/.installed # one of the groups lab, assignments, dev, release of pyproject.toml
 	@$(PYTHON) tools/install.py $(VENV) -c constraints.txt --group $*
 	@touch $@
 
@@ -119,11 +120,11 @@ picture: $(VENV)/.installed $(HTML)/.built ## take the README's picture of a pag
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
 
 .PHONY: test
-test: $(VENV)/.assignments-installed $(BOOK_VENV)/.installed ## everything that must hold: lint, types, tests, notebooks, tiny experiments, assignments, pages
+test: $(VENV)/.assignments-installed $(BOOK_VENV)/.installed ## everything that must hold: lint, types, tests, notebooks, tiny experiments, assignments, pages, a release
 	@echo "Running all checks, $(JOBS) at a time; every line names its check."
 	@rm -rf $(TIMES)
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j$(JOBS) \
-		lint types unit nbval tiny shapes graded pages; \
+		lint types unit nbval tiny shapes graded pages alone ONLY="gfnn lmu"; \
 		status=$$?; $(PY) tools/times.py; exit $$status
 	@echo "All checks passed."
 
@@ -184,8 +185,8 @@ parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in a
 
 # The tests of the package; the others are of pages, tools and this repository.
 OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
-	address assignments% book browser files mutants notebooks plain_notebooks repository tools \\
-	workflows), $(wildcard tests/test_*.py))
+	address alone assignments% book browser files mutants notebooks plain_notebooks release \
+	repository tools workflows), $(wildcard tests/test_*.py))
 
 .PHONY: lowest
 lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the lowest versions that it declares (Python 3.11)
@@ -198,6 +199,20 @@ links: $(BOOK_VENV)/.installed ## optional: does every address that a page names
 .PHONY: audit
 audit: $(AUDIT_VENV)/.installed ## optional: known vulnerabilities of the pinned versions
 	@$(AUDIT_VENV)/bin/pip-audit --no-deps --disable-pip -r constraints.txt
+
+# ---- a release ----
+
+.PHONY: release
+release: $(VENV)/.release-installed $(HTML)/.built ## wheel, sdist, notebooks and pages in dist/; TAG=1 tags and pushes too
+	@$(STEP) release $(PY) -m tools.release $(if $(TAG),--tag)
+
+.PHONY: upload
+upload: $(VENV)/.release-installed $(HTML)/.built # what the forge runs for a tag
+	@$(PY) -m tools.release --upload
+
+.PHONY: alone
+alone: release $(if $(LOWEST),$(LOWEST_VENV)/.installed) ## every notebook in an empty folder, with the wheel (ONLY=lmu, LOWEST=1 for the oldest torch)
+	@$(STEP) alone $(PY) -m tools.alone $(ONLY) $(if $(LOWEST),--python $(LOWEST_VENV)/bin/python)
 
 # ---- measurements ----
 

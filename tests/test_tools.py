@@ -1,12 +1,17 @@
-"""The small tools behind `make`: a step's name and seconds, the summary, lowest versions, pip."""
+"""The small tools behind `make`: steps and their seconds, lowest versions, pip, lab."""
 
+import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from tools import lab
 from tools.install import KNOWS_GROUPS, PIP, shortened, version_of_pip
+from tools.lab import copy
 from tools.lowest import lowest
 from tools.times import slowest, steps
 
@@ -83,3 +88,40 @@ def test_the_pip_that_is_brought_knows_groups():
 )
 def test_of_pips_lines_the_large_and_the_wrong_are_shown(line: str, wanted: str | None):
     assert shortened(line) == wanted
+
+
+# ---- make lab ----
+
+
+def a_notebook(path: Path, source: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_code_cell(source)]), path)
+
+
+def test_lab_opens_copies_and_leaves_those_that_a_reader_changed(tmp_path: Path):
+    built, copies = tmp_path / "built", tmp_path / "lab"
+    for name in ("lmu", "egnn", "gfnn"):
+        a_notebook(built / f"{name}.ipynb", "1 + 1")
+    assert copy(built, copies) == []
+    assert len(list(copies.iterdir())) == 3
+    a_notebook(copies / "egnn.ipynb", "1 + 1  # mine")
+    a_notebook(built / "gfnn.ipynb", "1 + 2")
+    (copies / "lmu.ipynb").unlink()
+    assert copy(built, copies) == ["egnn.ipynb", "gfnn.ipynb"]
+    assert "mine" in (copies / "egnn.ipynb").read_text()
+    assert (copies / "lmu.ipynb").exists()
+
+
+def test_lab_does_not_show_its_token_to_other_users(monkeypatch, capsys):
+    begun: list[list[str]] = []
+    monkeypatch.setattr(lab, "copy", lambda built, copies: ["egnn.ipynb"])
+    monkeypatch.setattr("os.execv", lambda program, command: begun.append(command))
+    monkeypatch.setenv("JUPYTER_TOKEN", "older")
+    lab.main()
+    told = capsys.readouterr().out
+    token = os.environ["JUPYTER_TOKEN"]
+    assert f"http://localhost:8888/lab?token={token}" in told
+    assert "lab/egnn.ipynb differs from the book's" in told
+    (command,) = begun
+    assert not any(token in word for word in command)
+    assert "--ServerApp.ip=127.0.0.1" in command
