@@ -42,7 +42,5 @@ def test_a_notebook_finds_the_wheel_and_nothing_else_beside_it(tmp_path: Path):
 
 
 def test_a_wheel_without_the_package_is_no_stand_in_for_this_checkout(tmp_path: Path):
-    with pytest.raises(
-        ValueError, match="from the wheel, given .*code.archbook"
-    ):
+    with pytest.raises(ValueError, match="from the wheel, given .*code.archbook"):
         unpack(a_wheel(tmp_path, "another"), tmp_path / "site", Path(sys.executable))

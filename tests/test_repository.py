@@ -23,7 +23,7 @@ from guards import (
 from scripts import script
 from tools.address import PLACEHOLDER, declared_repository, package_version
 from tools.chapters import chapters
-from tools.notebooks import stamped_first_cell
+from tools.notebooks import stamped_first_cell, ways_in
 
 from archbook.data.numbers import english
 from archbook.running import check_results, wanted_cells
@@ -305,10 +305,27 @@ def test_the_public_address_is_the_same_everywhere():
         assert source == stamped_first_cell(), f"{name}: run `make notebooks`"
 
 
+def test_the_readme_leads_to_the_book_and_to_colab_as_soon_as_there_is_an_address(tmp_path: Path):
+    shutil.copy(ROOT / "_toc.yml", tmp_path)
+    for repository, wanted in {
+        "https://github.com/OWNER/archbook": "[Changelog](CHANGELOG.md)",
+        "https://github.com/ada/archbook": (
+            "[Read the book](https://ada.github.io/archbook/) · [Run the first chapter on Colab]"
+            "(https://colab.research.google.com/github/ada/archbook/blob/notebooks/lmu.ipynb) · "
+            "[Changelog](CHANGELOG.md)"
+        ),
+    }.items():
+        declared = f'[project.urls]\nRepository = "{repository}"\n[project]\n'
+        (tmp_path / "pyproject.toml").write_text(declared, encoding="utf-8")
+        assert ways_in(tmp_path) == wanted
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"-->\n{ways_in()}\n" in readme, "run `make notebooks`"
+
+
 def test_only_the_file_that_declares_the_placeholder_and_what_is_stamped_hold_it():
     holding = {str(path.relative_to(ROOT)) for path, text in text_files() if PLACEHOLDER in text}
-    tools = {"tools/address.py", "tests/test_address.py"}
-    assert holding - tools <= {"pyproject.toml", "CITATION.cff", "CONTRIBUTING.md"}
+    holding = {name for name in holding if not name.startswith("tests/")}
+    assert holding - {"tools/address.py"} <= {"pyproject.toml", "CITATION.cff", "CONTRIBUTING.md"}
 
 
 def test_the_version_is_the_same_everywhere():

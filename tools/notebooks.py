@@ -4,8 +4,8 @@ python -m tools.notebooks             all notebooks named in _toc.yml
 python -m tools.notebooks --only lmu  one of them
 python -m tools.notebooks --stamp     only the form: address, metadata, cell names; nothing is run
 
-Also copies the public address from pyproject.toml, and the version, into CITATION.cff and the
-hidden first cell, which asks for the package of that version.
+Also copies the public address from pyproject.toml, and the version, into CITATION.cff, README.md
+and the hidden first cell, which asks for the package of that version.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tools.address import declared_repository, package_version, public_address
+from tools.chapters import chapters
 from tools.first_cell import TAGS, first_cell
 
 from archbook.files import write_bytes
@@ -78,10 +79,25 @@ def stamped_first_cell(root: Path = ROOT) -> str:
     return first_cell(package_version(root), public_address(root, environment={}))
 
 
+def ways_in(root: Path = ROOT) -> str:
+    """The README's links: to the book and to Colab once there is an address."""
+    links = {"Changelog": "CHANGELOG.md"}
+    address = public_address(root, environment={})
+    if address is not None:
+        first = f"{chapters(root)[0]}.ipynb"
+        out = {
+            "Read the book": address.pages,
+            "Run the first chapter on Colab": address.colab(first),
+        }
+        links = {name: place for name, place in out.items() if place} | links
+    return " · ".join(f"[{name}]({place})" for name, place in links.items())
+
+
 # Where the public address and the version stand a second time, and the line that holds them.
 STAMPED = [
     ("CITATION.cff", r"(^repository-code: ).*$", lambda root: f'"{declared_repository(root)}"'),
     ("CITATION.cff", r"(^version: ).*$", package_version),
+    ("README.md", r"(^<!-- Written by `make notebooks`.*-->\n).*$", lambda root: ways_in(root)),
 ]
 
 
