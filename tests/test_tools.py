@@ -9,10 +9,12 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
 from tools import lab
 from tools.install import KNOWS_GROUPS, PIP, shortened, version_of_pip
 from tools.lab import copy
 from tools.lowest import lowest
+from tools.picture import PICTURE, contents
 from tools.times import slowest, steps
 
 ROOT = Path(__file__).parents[1]
@@ -125,3 +127,9 @@ def test_lab_does_not_show_its_token_to_other_users(monkeypatch, capsys):
     (command,) = begun
     assert not any(token in word for word in command)
     assert "--ServerApp.ip=127.0.0.1" in command
+
+
+def test_the_readme_shows_a_picture_of_the_book_as_it_is():
+    with Image.open(PICTURE) as picture:
+        about = picture.info.get("contents")
+    assert about == contents(), "run `make picture`: _toc.yml has changed since"

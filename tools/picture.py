@@ -1,18 +1,27 @@
 """Takes the README's picture of a page: picture.py [PAGE] writes book/_static/page.png.
 
-Opens the built pages in an installed Chromium; `make picture` builds them first.
+Opens the built pages in an installed Chromium; `make picture` builds them first. The picture says
+within itself which table of contents it shows, so that a test sees when it is out of date.
 """
 
+import hashlib
 import os
 import shutil
 import sys
 from pathlib import Path
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
 PICTURE = ROOT / "book" / "_static" / "page.png"
+
+
+def contents() -> str:
+    """What the picture is of: the table of contents, whose chapters stand in its sidebar."""
+    return hashlib.sha256((ROOT / "_toc.yml").read_bytes()).hexdigest()
 
 
 def main() -> int:
@@ -30,6 +39,9 @@ def main() -> int:
         page.evaluate("MathJax.startup.promise")
         page.screenshot(path=str(PICTURE))
         browser.close()
+    about = PngInfo()
+    about.add_text("contents", contents())
+    Image.open(PICTURE).save(PICTURE, optimize=True, pnginfo=about)
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size // 1000} kB")
     return 0
 
