@@ -28,7 +28,9 @@ def unpack(package: Path, site: Path, python: Path) -> dict[str, str]:
     """Installs the wheel into `site`; the environment in which Python finds it there first."""
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
     subprocess.run([*pip, str(package)], check=True)
-    environment = os.environ | {"PYTHONPATH": str(site), "PYTHONNOUSERSITE": "1"}
+    found_first = {"PYTHONPATH": str(site), "PYTHONNOUSERSITE": "1"}
+    # Else the debugger of older kernels warns that it may miss breakpoints.
+    environment = os.environ | found_first | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     ask = [str(python), "-c", "import archbook; print(archbook.__file__)"]
     done = subprocess.run(ask, env=environment, capture_output=True, text=True, check=True)
     if not Path(done.stdout.strip()).is_relative_to(site):
