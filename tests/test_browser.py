@@ -167,13 +167,6 @@ def test_the_reader_can_change_to_dark_pages(visit):
     assert len(colours) == 2
 
 
-def test_a_chapter_can_be_opened_on_colab_and_here(visit):
-    page = visit("book/lmu.html").page
-    links = page.evaluate("[...document.querySelectorAll('a')].map(link => link.href)")
-    assert any(link.startswith("https://colab.research.google.com/github/") for link in links)
-    assert "http://localhost:8888/lab/tree/book/lmu.ipynb" in links
-
-
 def test_a_solution_is_folded_until_it_is_asked_for(visit):
     solutions = visit("book/lmu.html").page.locator(".solution.dropdown")
     assert solutions.count() >= 1
