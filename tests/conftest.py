@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from chromium import address, browser, visit  # noqa: F401  fixtures of every browser test
 from hypothesis import settings
 from scripts import script
 

@@ -147,7 +147,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_mathematics_is_served_from_the_book_itself():
     mathjax = HTML / "_static" / "mathjax"
-    assert (mathjax / "tex-chtml.js").exists()
+    assert (mathjax / "startup.js").exists()
     assert list((mathjax / "output" / "chtml" / "fonts").rglob("MathJax_Main-Regular.woff"))
     assert (mathjax / "input" / "tex" / "extensions" / "boldsymbol.js").exists()
 
@@ -200,3 +200,29 @@ def test_citations_are_resolved():
     for path in pages():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\[\?\]|\{cite", text), path.name
+
+
+def test_no_page_promises_a_result_of_a_gpu():
+    for path in pages():
+        assert "no GPU result yet" not in path.read_text(encoding="utf-8"), path.name
+
+
+def test_the_chapters_stand_in_one_order_everywhere():
+    def linked(page: str, start: str = "", end: str = "</article>") -> list[str]:
+        text = (HTML / "book" / f"{page}.html").read_text(encoding="utf-8")
+        part = text.partition('<article class="bd-article">')[2].partition(start)[2 if start else 0]
+        found = re.findall(r'href="(\w+)\.html"', part.partition(end)[0])
+        return [stem for stem in dict.fromkeys(found) if stem in chapters()]
+
+    notation = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")
+    orders = {
+        "cards": linked("intro", end='id="what-the-papers-claim"'),
+        "claims in a line": linked("intro", start='id="what-the-papers-claim"', end="</table>"),
+        "claims": linked("claims"),
+        "costs": linked("costs"),
+        "assignments": linked("teaching", start='id="the-assignments"', end="</table>"),
+        "notation": [s for s in re.findall(r"{notation-table} (\w+)", notation) if s in chapters()],
+    }
+    assert {name: tuple(order) for name, order in orders.items()} == dict.fromkeys(
+        orders, chapters()
+    )

@@ -1,105 +1,14 @@
-"""Every built page in a real browser with the network cut. Run by `make pages`.
+"""Every built page in a real browser with the network cut. Run by `make pages`."""
 
-Uses a Chromium that is installed (Debian's, or the one named in CHROMIUM); downloads none.
-"""
+import io
 
-import functools
-import http.server
-import os
-import shutil
-import threading
-from collections.abc import Iterator
-
+import numpy as np
 import pytest
-from built_book import HTML, require_built
+from PIL import Image
 from tools.notebooks import pages_in_toc
 
 pytestmark = pytest.mark.browser
-CHROMIUM = (
-    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-)
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
-PATIENCE = 120_000  # milliseconds that a page may take on a busy machine
-
 every_page = pytest.mark.parametrize("document", pages_in_toc())
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    require_built()
-    handler = functools.partial(QuietHandler, directory=str(HTML))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip(
-            "NO BROWSER WAS TESTED: no chromium here. Install Debian's package `chromium`, "
-            "or name one in CHROMIUM=..."
-        )
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        # Chromium refuses its sandbox to root, which is what a container runs as.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        # No name but this machine's own address can be looked up: the network is cut.
-        arguments.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """One page, opened where every other host is out of reach; what went wrong is noted."""
-
-    def __init__(self, browser, address: str, path: str):
-        self.address = address
-        self.complaints: list[str] = []
-        self.page = browser.new_page(viewport=DESK)
-        self.page.set_default_timeout(PATIENCE)
-        self.page.on("request", self._note_request)
-        self.page.on("response", self._note_response)
-        self.page.on("console", self._note_console)
-        self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
-        self.page.goto(f"{address}/{path}", wait_until="load")
-        # MathJax is loaded with `defer` and starts on its own; a page without formulas has none.
-        self.page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
-
-    def _note_request(self, request) -> None:
-        if not request.url.startswith((self.address, "data:", "blob:")):
-            self.complaints.append(f"asked for {request.url}")
-
-    def _note_response(self, response) -> None:
-        if response.status >= 400:
-            self.complaints.append(f"{response.status} for {response.url}")
-
-    def _note_console(self, message) -> None:
-        if message.type == "error":
-            self.complaints.append(f"console: {message.text}")
-
-
-@pytest.fixture(scope="module")
-def visit(browser, address):
-    """Opens a page once for all tests that look at it."""
-    visits: dict[str, Visit] = {}
-
-    def once(path: str) -> Visit:
-        if path not in visits:
-            visits[path] = Visit(browser, address, path)
-        visits[path].page.set_viewport_size(DESK)
-        visits[path].page.emulate_media(color_scheme="light")
-        return visits[path]
-
-    return once
 
 
 @every_page
@@ -113,15 +22,6 @@ def test_all_mathematics_is_typeset(document: str, visit):
     formulas = page.locator(".math").count()
     assert page.locator(".math mjx-container").count() >= formulas
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
-
-
-@every_page
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_sideways_on_a_phone(document: str, scheme: str, visit):
-    page = visit(f"{document}.html").page
-    page.set_viewport_size(PHONE)
-    page.emulate_media(color_scheme=scheme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_formulas_use_the_fonts_of_the_book(visit):
@@ -171,3 +71,76 @@ def test_a_solution_is_folded_until_it_is_asked_for(visit):
     solutions = visit("book/lmu.html").page.locator(".solution.dropdown")
     assert solutions.count() >= 1
     assert "toggle-hidden" in (solutions.first.get_attribute("class") or "")
+
+
+def test_every_fold_says_what_is_in_it(visit):
+    page = visit("book/lmu.html").page
+    folds = page.locator("details.hide summary").all_text_contents()
+    assert "Code of Fig. 1.1" in folds[1]
+    assert not [text for text in folds if "code cell source" in text]
+    names = page.locator("button.toggle-button").evaluate_all(
+        "buttons => buttons.map(button => button.ariaLabel)"
+    )
+    assert names[0].startswith("Solution to Exercise 1.1")
+    assert len(set(names)) == len(names)
+
+
+# ---- the keyboard ----
+
+
+@every_page
+def test_no_formula_is_a_tab_stop_where_none_is_cut(document: str, visit):
+    page = visit(f"{document}.html").page
+    assert page.locator("mjx-container[tabindex='0'], span.math[tabindex='0']").count() == 0
+
+
+FOCUS = 150  # changed pixels that an eye finds
+CONTROLS = {
+    "book/intro": (".sd-card a", "header .btn, .sidebar-toggle, .search-button-field"),
+    "book/lmu": (
+        ".article-header-buttons button, .sidebar-toggle, .theme-switch-button",
+        ".bd-links a, .navbar-brand, .search-button-field",
+        "details.hide summary, button.toggle-button, button.copybtn, .bd-article a",
+        ".live select, .live input, .prev-next-area a, .page-toc a",
+    ),
+}
+
+
+def focused(page, control) -> int:
+    """How many pixels around a control change as the keyboard comes to it."""
+    control.scroll_into_view_if_needed()
+    box = control.bounding_box()
+    room = 6
+    clip = {
+        "x": max(0, box["x"] - room),
+        "y": max(0, box["y"] - room),
+        "width": box["width"] + 2 * room,
+        "height": box["height"] + 2 * room,
+    }
+    page.evaluate("document.activeElement.blur()")
+    before = page.screenshot(clip=clip, animations="disabled")
+    control.focus()
+    after = page.screenshot(clip=clip, animations="disabled")
+    old, new = (
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), int) for png in (before, after)
+    )
+    return int((np.abs(old - new).max(-1) > 40).sum())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("document", CONTROLS)
+def test_the_control_that_the_keyboard_is_on_shows_it(document: str, scheme: str, visit):
+    page = visit(f"{document}.html").page
+    page.emulate_media(color_scheme=scheme)
+    page.keyboard.press("Tab")  # from here on the browser draws the focus of the keyboard
+    faint = {}
+    seen = set()
+    for control in page.locator(", ".join(CONTROLS[document])).all():
+        kind = control.evaluate("one => one.tagName + '.' + one.className + one.type")
+        if kind not in seen and control.is_visible():
+            seen.add(kind)
+            changed = focused(page, control)
+            if changed <= FOCUS:
+                faint[kind] = changed
+    assert len(seen) >= 3
+    assert not faint

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from pages import mend_pages
 from sphinx.application import Sphinx
 
 REPAIRS = [
@@ -18,25 +19,18 @@ REPAIRS = [
         re.compile(r'<div class="sidebar-primary-item">(?=\s*<a class="navbar-brand)'),
         '<div class="sidebar-primary-item" role="navigation" aria-label="Start of the book">',
     ),
+    # A heading of a table that says nothing is no heading.
+    (re.compile(r"<th\b([^>]*)>(\s*(?:<p>\s*</p>)?\s*)</th>"), r"<td\1>\2</td>"),
 ]
 
 
-def repair(html: str) -> str:
+def repair(html: str, page: Path) -> str:
     """The page with every repair made; repairing twice changes nothing."""
     for pattern, replacement in REPAIRS:
         html = pattern.sub(replacement, html)
     return html
 
 
-def finish(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None and app.builder.format == "html":
-        for page in sorted(Path(app.outdir).rglob("*.html")):
-            before = page.read_text(encoding="utf-8")
-            after = repair(before)
-            if after != before:
-                page.write_text(after, encoding="utf-8")
-
-
 def setup(app: Sphinx) -> dict:
-    app.connect("build-finished", finish)
+    mend_pages(app, repair)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 from docutils.statemachine import StringList
-from generated import markdown_table
+from generated import in_order_of_chapters, markdown_table
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from tools.address import Address, public_address
@@ -62,7 +62,7 @@ class AssignmentTable(SphinxDirective):
         self.env.note_reread()
         folder = Path(self.env.srcdir) / "assignments"
         found = {}
-        for path in sorted(folder.glob("*/mistakes.toml")):
+        for path in in_order_of_chapters(folder.glob("*/mistakes.toml"), folder.parent):
             notebook = path.with_name(f"{path.parent.name}.ipynb")
             for read in (path, notebook):
                 self.env.note_dependency(str(read))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from docutils import nodes
-from generated import markdown_table, sections
+from generated import in_order_of_chapters, markdown_table, sections
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -102,7 +102,7 @@ class BenchTables(SphinxDirective):
         # The list of files may change while no page does.
         self.env.note_reread()
         lines: list[str] = []
-        for path in sorted(results.glob("*/bench*.json")):
+        for path in in_order_of_chapters(results.glob("*/bench*.json"), results.parent):
             self.env.note_dependency(str(path))
             lines += file_lines(path, json.loads(path.read_text(encoding="utf-8")))
         if not lines:

@@ -1,7 +1,9 @@
 """What the directives share that write Markdown and let Sphinx read it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+import yaml
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
@@ -22,3 +24,10 @@ def sections(directive: SphinxDirective, lines: Sequence[str], source: str) -> l
         StringList(list(lines), source), directive.content_offset, box, match_titles=True
     )
     return box.children
+
+
+def in_order_of_chapters(paths: Iterable[Path], root: Path) -> list[Path]:
+    """Files whose folder has a chapter's stem for a name, as _toc.yml orders the chapters."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    pages = [page["file"] for part in toc["parts"] for page in part["chapters"]]
+    return sorted(paths, key=lambda path: (pages.index(f"book/{path.parent.name}"), path))

@@ -12,9 +12,17 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-# What the page of a book can need: the combined component, its fonts, TeX extensions loaded on
-# demand (\require, \boldsymbol, ...), and what MathJax's own menu and screen-reader support load.
-MATHJAX_FILES = ["tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "sre"]
+# What the page of a book can need: the components that _config.yml names and what they ask for,
+# the fonts, TeX extensions loaded on demand (\require, \boldsymbol, ...).
+MATHJAX_FILES = [
+    "startup.js",
+    "core.js",
+    "input/tex.js",
+    "input/tex/extensions",
+    "output/chtml.js",
+    "output/chtml/fonts",
+    "a11y/assistive-mml.js",
+]
 
 # Anything in a page that a browser fetches by itself. Links that a reader clicks are not here.
 FETCHED = re.compile(
@@ -92,7 +100,7 @@ def copy_mathjax(app: Sphinx) -> None:
         if (source / name).is_dir():
             shutil.copytree(source / name, target / name, dirs_exist_ok=True)
         else:
-            target.mkdir(parents=True, exist_ok=True)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, target / name)
 
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart with any colour vision. Their yellow is left out: too pale
@@ -21,6 +22,8 @@ COLORS = {
 }
 CSS_DPI = 100  # a figure of 6.4 inches is 640 pixels wide on the page
 PIXEL_RATIO = 2
+NARROW = 342  # CSS pixels that a page gives a figure on a phone 390 wide
+FEWEST_PIXELS = 11  # of the smallest text, as a phone shows it
 MOST_BYTES = 100_000
 PALETTE_FROM = 60_000  # bytes: a larger figure is drawn in 256 colours, so that a page stays small
 
@@ -92,13 +95,23 @@ def style() -> _Restore:
     return _Restore(before)
 
 
-def show(fig: "Figure", alt: str, name: str | None = None, *, caption: str | None = None) -> None:
+def show(
+    fig: "Figure",
+    alt: str,
+    name: str | None = None,
+    *,
+    caption: str | None = None,
+    narrow: "Figure | None" = None,
+) -> None:
     """Display the figure as a PNG at twice the page's pixels, and close it.
 
     `alt` says in a sentence or two what the figure shows, for who cannot see it. `name` and
     `caption` make it a numbered figure that the text can cite as {numref}`name`. All three lie
     in the output's metadata, from where `make notebooks` brings them onto the page: so at most
     one figure a cell.
+
+    A phone is shown a second picture, 342 pixels wide: `narrow`, or by default `stacked(fig)`. A
+    text that would be smaller than 11 pixels there is refused.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -111,23 +124,95 @@ def show(fig: "Figure", alt: str, name: str | None = None, *, caption: str | Non
         raise ValueError(f"wanted name and caption or neither, given {name!r} and {caption!r}")
     try:
         data = png(fig)
+        if narrow is None:
+            narrow = stacked(fig)
+        small = png(narrow, colors=64)
+        text = text_pixels(narrow) * NARROW / (png_width(small) / PIXEL_RATIO)
     finally:
         plt.close(fig)
+        plt.close(narrow)
+    if text < FEWEST_PIXELS:
+        raise ValueError(
+            f"wanted text of at least {FEWEST_PIXELS} pixels on a phone, given {text:.1f}: "
+            f"draw `narrow` {NARROW / CSS_DPI} inches wide, in letters of 8 points or more"
+        )
     told = {"alt": " ".join(alt.split()), "name": name, "caption": caption}
-    about = {"width": png_width(data) // PIXEL_RATIO}
+    about: dict[str, Any] = {"width": png_width(data) // PIXEL_RATIO}
     about |= {key: text for key, text in told.items() if text is not None}
+    about["narrow"] = {"png": base64.b64encode(small).decode(), "text": round(text, 1)}
     bundle = {"image/png": base64.b64encode(data).decode(), "text/plain": told["alt"]}
     display(bundle, raw=True, metadata={"image/png": about})
 
 
-def png(fig: "Figure") -> bytes:
-    """The figure's PNG, at most 100 kB; above 60 kB its colours are reduced to 256."""
+def stacked(fig: "Figure") -> "Figure":
+    """The same figure, laid out for a phone: 342 pixels wide, its panels one below the other.
+
+    Panels of equal aspect, such as molecules, stay two side by side, unless each has a colour bar.
+    A legend goes above its panel, where it can hide nothing.
+    """
+    from matplotlib.collections import PathCollection
+    from matplotlib.text import Text
+
+    panels = [axis for axis in fig.axes if axis.get_subplotspec() is not None]
+    bars = len(fig.axes) - len(panels)
+    side_by_side = all(axis.get_aspect() == 1 for axis in panels) and 1 < len(panels) != bars
+    columns = 2 if side_by_side else 1
+    grids = [axis.get_subplotspec().get_gridspec() for axis in panels]
+    shrunk = NARROW / CSS_DPI / columns / (fig.get_figwidth() / max(g.ncols for g in grids))
+    height = min(1.9 if side_by_side else 2.8, fig.get_figheight() / max(g.nrows for g in grids))
+    for text in fig.findobj(Text):
+        text.set_fontsize(max(8.0, 0.75 * text.get_fontsize()))
+    grid = fig.add_gridspec(-(-len(panels) // columns), columns)
+    lines = 0
+    for place, axis in enumerate(panels):
+        axis.set_subplotspec(grid[place // columns, place % columns])
+        lines += _legend_above(axis)
+        for dots in axis.findobj(PathCollection):
+            dots.set_sizes(dots.get_sizes() * min(1, shrunk) ** 2)
+        if columns == 1:  # a panel that its neighbour spoke for
+            axis.tick_params(axis="y", labelleft=True)
+            if axis.get_shared_y_axes().joined(axis, panels[0]) and not axis.get_ylabel():
+                axis.set_ylabel(panels[0].get_ylabel(), fontsize=8.25)
+    fig.set_size_inches(NARROW / CSS_DPI, height * grid.nrows + 0.17 * lines)
+    return fig
+
+
+def _legend_above(axis: "Axes") -> int:
+    """Moves the panel's legend out of it, if it has one; how many lines that takes."""
+    old = axis.get_legend()
+    if old is None or axis.get_title():
+        return 0
+    names = [text.get_text() for text in old.get_texts()]
+    columns = 2 if max(map(len, names)) < 18 else 1
+    axis.legend(
+        old.legend_handles,
+        names,
+        title=old.get_title().get_text() or None,
+        title_fontsize=8,
+        fontsize=8,
+        ncols=columns,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+    )
+    return -(-len(names) // columns) + bool(old.get_title().get_text())
+
+
+def text_pixels(fig: "Figure") -> float:
+    """The height of the smallest text that the figure shows, in its own CSS pixels."""
+    from matplotlib.text import Text
+
+    texts = [text for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    return min((text.get_fontsize() for text in texts), default=72.0) * CSS_DPI / 72
+
+
+def png(fig: "Figure", colors: int | None = None) -> bytes:
+    """The figure's PNG, at most 100 kB, of `colors` colours; by default of 256 above 60 kB."""
     buffer = io.BytesIO()
     # no software version inside: the same figure is the same bytes
     fig.savefig(buffer, format="png", dpi=CSS_DPI * PIXEL_RATIO, metadata={"Software": None})
     data = buffer.getvalue()
-    if len(data) > min(PALETTE_FROM, MOST_BYTES):
-        data = _with_palette(data)
+    if colors or len(data) > min(PALETTE_FROM, MOST_BYTES):
+        data = _with_palette(data, colors or 256)
     if len(data) > MOST_BYTES:
         raise ValueError(
             f"wanted a figure of at most {MOST_BYTES} bytes, given one of {len(data)}: "
@@ -136,12 +221,12 @@ def png(fig: "Figure") -> bytes:
     return data
 
 
-def _with_palette(data: bytes) -> bytes:
+def _with_palette(data: bytes, colors: int) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
+    image.quantize(colors, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -183,8 +183,8 @@ def show_environment(device: torch.device | str = "cpu") -> None:
 def show_card(stem: str, work: Callable[[], tuple[Tensor, ...]], device: torch.device) -> None:
     """What a GPU makes of a forward pass: launches, time and error of fewer bits, its kernel.
 
-    Measured now where `device` is one; else what the chapter's benchmark measured on another, or
-    the words that there is no such result. `work` returns the pass's tensors, the output first.
+    Measured now where `device` is one; else what the chapter's benchmark measured on another, and
+    nothing where it has not. `work` returns the pass's tensors, the output first.
     """
     if device.type == "cuda":
         where, candidates = device_name(device), precisions(work, 1.0, device=str(device))
@@ -195,7 +195,6 @@ def show_card(stem: str, work: Callable[[], tuple[Tensor, ...]], device: torch.d
             tables = []
         found = next((table for table in tables if table["name"] == "precision"), None)
         if found is None:
-            print("no GPU result yet")
             return
         row = found["rows"][0]
         size = ", ".join(f"{name} {value:,}" for name, value in row["size"].items())
