@@ -12,8 +12,9 @@ from tools.chapters import chapters
 
 ROOT = Path(__file__).parents[1]
 PATHS = notebooks.notebooks_in_toc(ROOT)
-MOST_BYTES = 600_000
+MOST_BYTES = 900_000  # every figure twice, once for phones
 MOST_PNG_BYTES = 100_000
+FEWEST_PIXELS = 11
 MOST_LINES = 30  # of a cell that the page shows
 MOST_FOLDED_LINES = 45  # of one that it folds or hides: figures, tables, reading of results
 MOST_CODE_CELLS = 40
@@ -76,6 +77,16 @@ def test_every_figure_is_described(path: Path):
         if any("image/png" in output.get("data", {}) for output in cell.outputs):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt.split()) >= 4, f"show it with archbook.plotting.show:\n{cell.source}"
+
+
+@every_notebook
+def test_every_figure_can_be_read_on_a_phone(path: Path):
+    for output in outputs(path):
+        if "image/png" in output.get("data", {}):
+            narrow = output.metadata["image/png"]["narrow"]
+            width, _ = struct.unpack(">II", base64.b64decode(narrow["png"])[16:24])
+            assert width == 2 * 342
+            assert narrow["text"] >= FEWEST_PIXELS
 
 
 @every_notebook

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 # Okabe and Ito's colours, told apart with any colour vision. Their yellow is left out: too pale
 # on white.
@@ -24,6 +25,7 @@ CSS_DPI = 100  # a figure of 6.4 inches is 640 pixels wide on the page
 PIXEL_RATIO = 2
 NARROW = 342  # CSS pixels that a page gives a figure on a phone 390 wide
 FEWEST_PIXELS = 11  # of the smallest text, as a phone shows it
+SLACK = 0.05  # inches that something may stick out of a picture without being cut visibly
 MOST_BYTES = 100_000
 PALETTE_FROM = 60_000  # bytes: a larger figure is drawn in 256 colours, so that a page stays small
 
@@ -110,8 +112,8 @@ def show(
     in the output's metadata, from where `make notebooks` brings them onto the page: so at most
     one figure a cell.
 
-    A phone is shown a second picture, 342 pixels wide: `narrow`, or by default `stacked(fig)`. A
-    text that would be smaller than 11 pixels there is refused.
+    A phone is shown a second picture, 342 pixels wide: `narrow`, or by default `stacked(fig)`. It
+    is refused where something is cut or a letter is smaller than 11 pixels.
     """
     import matplotlib.pyplot as plt
     from IPython.display import display
@@ -127,19 +129,15 @@ def show(
         if narrow is None:
             narrow = stacked(fig)
         small = png(narrow, colors=64)
-        text = text_pixels(narrow) * NARROW / (png_width(small) / PIXEL_RATIO)
+        require_readable(narrow)
     finally:
         plt.close(fig)
         plt.close(narrow)
-    if text < FEWEST_PIXELS:
-        raise ValueError(
-            f"wanted text of at least {FEWEST_PIXELS} pixels on a phone, given {text:.1f}: "
-            f"draw `narrow` {NARROW / CSS_DPI} inches wide, in letters of 8 points or more"
-        )
     told = {"alt": " ".join(alt.split()), "name": name, "caption": caption}
     about: dict[str, Any] = {"width": png_width(data) // PIXEL_RATIO}
     about |= {key: text for key, text in told.items() if text is not None}
-    about["narrow"] = {"png": base64.b64encode(small).decode(), "text": round(text, 1)}
+    text = round(text_pixels(narrow), 1)
+    about["narrow"] = {"png": base64.b64encode(small).decode(), "text": text}
     bundle = {"image/png": base64.b64encode(data).decode(), "text/plain": told["alt"]}
     display(bundle, raw=True, metadata={"image/png": about})
 
@@ -147,19 +145,18 @@ def show(
 def stacked(fig: "Figure") -> "Figure":
     """The same figure, laid out for a phone: 342 pixels wide, its panels one below the other.
 
-    Panels of equal aspect, such as molecules, stay two side by side, unless each has a colour bar.
-    A legend goes above its panel, where it can hide nothing.
+    Panels of equal aspect, such as molecules, stay two side by side, unless a colour bar needs
+    the room. A legend goes above its panel, where it can hide nothing.
     """
     from matplotlib.collections import PathCollection
     from matplotlib.text import Text
 
     panels = [axis for axis in fig.axes if axis.get_subplotspec() is not None]
-    bars = len(fig.axes) - len(panels)
-    side_by_side = all(axis.get_aspect() == 1 for axis in panels) and 1 < len(panels) != bars
-    columns = 2 if side_by_side else 1
+    equal = all(axis.get_aspect() == 1 for axis in panels)
+    columns = 2 if equal and 1 < len(panels) == len(fig.axes) else 1
     grids = [axis.get_subplotspec().get_gridspec() for axis in panels]
     shrunk = NARROW / CSS_DPI / columns / (fig.get_figwidth() / max(g.ncols for g in grids))
-    height = min(1.9 if side_by_side else 2.8, fig.get_figheight() / max(g.nrows for g in grids))
+    height = min(1.9 if columns == 2 else 2.8, fig.get_figheight() / max(g.nrows for g in grids))
     for text in fig.findobj(Text):
         text.set_fontsize(max(8.0, 0.75 * text.get_fontsize()))
     grid = fig.add_gridspec(-(-len(panels) // columns), columns)
@@ -173,7 +170,12 @@ def stacked(fig: "Figure") -> "Figure":
             axis.tick_params(axis="y", labelleft=True)
             if axis.get_shared_y_axes().joined(axis, panels[0]) and not axis.get_ylabel():
                 axis.set_ylabel(panels[0].get_ylabel(), fontsize=8.25)
+    for old in fig.legends.copy():  # of the whole figure
+        fig.legend(*_entries(old), loc="outside upper left", fontsize=8, ncols=2)
+        lines += -(-len(old.get_texts()) // 2)
+        old.remove()
     fig.set_size_inches(NARROW / CSS_DPI, height * grid.nrows + 0.17 * lines)
+    fig.draw_without_rendering()  # colour bars find their place in the second round
     return fig
 
 
@@ -182,23 +184,43 @@ def _legend_above(axis: "Axes") -> int:
     old = axis.get_legend()
     if old is None or axis.get_title():
         return 0
-    names = [text.get_text() for text in old.get_texts()]
+    handles, names = _entries(old)
     columns = 2 if max(map(len, names)) < 18 else 1
-    axis.legend(
-        old.legend_handles,
-        names,
-        title=old.get_title().get_text() or None,
-        title_fontsize=8,
-        fontsize=8,
-        ncols=columns,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-    )
-    return -(-len(names) // columns) + bool(old.get_title().get_text())
+    title = old.get_title().get_text() or None
+    sizes = dict(fontsize=8, title_fontsize=8)
+    where = dict(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
+    axis.legend(handles, names, title=title, **sizes, **where)
+    return -(-len(names) // columns) + (title is not None)
+
+
+def _entries(legend: "Legend") -> tuple[list, list[str]]:
+    return legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+
+
+def require_readable(narrow: "Figure") -> None:
+    """Refuse a picture for phones that is cut, too wide, or in letters too small."""
+    width, height = narrow.get_size_inches()
+    if round(width * CSS_DPI) != NARROW:
+        raise ValueError(
+            f"wanted a narrow picture of {NARROW / CSS_DPI} inches, given one of {width:.2f}"
+        )
+    box = narrow.get_tightbbox()
+    out = max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
+    if out > SLACK:
+        raise ValueError(
+            f"wanted all of the narrow picture inside its edges, given parts {out:.2f} inches "
+            "outside: draw one of your own and hand it over as `narrow`"
+        )
+    text = text_pixels(narrow)
+    if text < FEWEST_PIXELS:
+        raise ValueError(
+            f"wanted text of at least {FEWEST_PIXELS} pixels in the narrow picture, given "
+            f"{text:.1f}: 8 points are enough"
+        )
 
 
 def text_pixels(fig: "Figure") -> float:
-    """The height of the smallest text that the figure shows, in its own CSS pixels."""
+    """The height of the smallest text that the figure shows, in CSS pixels as drawn."""
     from matplotlib.text import Text
 
     texts = [text for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]
