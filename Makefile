@@ -185,8 +185,8 @@ parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in a
 
 # The tests of the package; the others are of pages, tools and this repository.
 OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
-	address alone assignments% book browser files mutants notebooks plain_notebooks release \
-	repository tools workflows), $(wildcard tests/test_*.py))
+	address alone assignments% book browser files live mutants notebooks phone plain_notebooks print \
+	release repository tools weight workflows), $(wildcard tests/test_*.py))
 
 .PHONY: lowest
 lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the lowest versions that it declares (Python 3.11)

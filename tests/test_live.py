@@ -107,8 +107,7 @@ def window_error(kind: str, *, period=60, d=24, theta=200, euler=False) -> float
     }[kind]
     memory = LegendreMemory(d, float(theta)).double()
     if euler:
-        A, B = legendre_delay_matrices(d)
-        memory = LinearMemory(torch.eye(d, dtype=f64) + A / theta, B / theta).double()
+        memory = LinearMemory(*legendre_delay_matrices(d, theta, "euler")).double()
     m = memory(signal[None, :, None], "recurrent")[0, -1, 0]
     window = legendre_readout(d, torch.arange(theta, dtype=f64) / theta) @ m
     return 100 * nrmse(window, signal[-theta:].flip(0))
@@ -222,11 +221,11 @@ def test_the_molecules_answer_is_that_of_torch(setting: dict, visit):
 @every_figure
 def test_the_keyboard_alone_changes_a_figure(name: str, visit):
     page = visit(f"{PAGES[name]}.html").page
+    page.locator(".live select").first.select_option(index=0)
     before = page.locator(".live output").text_content()
-    slider = page.locator(".live input[type=range]:visible").last
-    slider.focus()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
+    page.locator(".live input[type=range]:visible").last.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
     assert page.locator(".live output").text_content() != before
 
 

@@ -67,10 +67,21 @@ def test_where_something_goes_on_sideways_its_edge_fades(document: str, width: i
 
 @every_chapter
 def test_a_phone_is_shown_the_narrow_pictures(stem: str, visit):
-    page = at(visit, f"book/{stem}", PHONE["width"])
-    for picture in page.locator(".bd-article figure picture img").all():
-        if picture.is_visible():
-            picture.scroll_into_view_if_needed()
-            page.wait_for_function("one => one.complete", arg=picture.element_handle())
-            assert "/narrow-" in picture.evaluate("one => one.currentSrc")
-            assert picture.bounding_box()["width"] >= 340
+    found = at(visit, f"book/{stem}", PHONE["width"]).evaluate(
+        """Promise.all([...document.querySelectorAll("figure img")]
+          .filter(one => one.checkVisibility())
+          .map(async one => {
+            one.loading = "eager";
+            await one.decode();
+            return [one.currentSrc.includes("/narrow-"), one.clientWidth];
+          }))"""
+    )
+    assert len(found) >= 3
+    assert {is_narrow for is_narrow, _ in found} == {True}
+    assert min(width for _, width in found) >= 340
+
+
+@every_chapter
+def test_no_table_of_a_chapter_is_cut_on_a_desk(stem: str, visit):
+    page = at(visit, f"book/{stem}", DESK["width"])
+    assert page.locator(".pst-scrollable-table-container.more-right").count() == 0

@@ -242,6 +242,10 @@ def main() -> int:
         normalise(notebook)
         changed = "written" if write(notebook, path) else "unchanged"
         print(f"{name}: {changed}, {time.monotonic() - start:.0f} s", flush=True)
+    if not arguments.stamp:
+        from live import write_live  # it imports torch, which --stamp does without
+
+        write_live()
     return 1 if failed else 0
 
 
