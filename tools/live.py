@@ -45,8 +45,9 @@ def egnn_turn() -> dict:
     torch.manual_seed(0)
     gnn = GNN(h.shape[1] + 2, HIDDEN, 2, out_features=2)
     egnn = EGNN(h.shape[1], HIDDEN, 2)
-    for layer in egnn.layers:  # they start near zero; here the arrows shall show
-        nn.init.normal_(layer.phi_x[-1].weight, std=0.5)
+    for name, weight in egnn.named_parameters():
+        if name.endswith("phi_x.2.weight"):  # they start near zero; here the arrows shall show
+            nn.init.normal_(weight, std=0.5)
     return {
         "x": rounded(x),
         "h": rounded(h),
@@ -56,11 +57,10 @@ def egnn_turn() -> dict:
     }
 
 
-def weights(network: nn.Module) -> dict:
+def weights(network: nn.Module) -> dict | list:
     """Every linear map of a network under its name; a perceptron is the list of its maps."""
     if isinstance(network, nn.Linear):
-        found = {name: rounded(value) for name, value in network.named_parameters()}
-        return found
+        return {name: rounded(value) for name, value in network.named_parameters()}
     if isinstance(network, nn.Sequential | nn.ModuleList):
         return [weights(part) for part in network if list(part.parameters())]
     return {

@@ -126,18 +126,17 @@ def show(
         raise ValueError(f"wanted name and caption or neither, given {name!r} and {caption!r}")
     try:
         data = png(fig)
-        if narrow is None:
-            narrow = stacked(fig)
-        small = png(narrow, colors=64)
-        require_readable(narrow)
+        slim = stacked(fig) if narrow is None else narrow
+        small, text = png(slim, colors=64), text_pixels(slim)
+        require_readable(slim)
     finally:
         plt.close(fig)
-        plt.close(narrow)
+        if narrow is not None:  # plt.close(None) would close somebody else's
+            plt.close(narrow)
     told = {"alt": " ".join(alt.split()), "name": name, "caption": caption}
     about: dict[str, Any] = {"width": png_width(data) // PIXEL_RATIO}
-    about |= {key: text for key, text in told.items() if text is not None}
-    text = round(text_pixels(narrow), 1)
-    about["narrow"] = {"png": base64.b64encode(small).decode(), "text": text}
+    about |= {key: value for key, value in told.items() if value is not None}
+    about["narrow"] = {"png": base64.b64encode(small).decode(), "text": round(text, 1)}
     bundle = {"image/png": base64.b64encode(data).decode(), "text/plain": told["alt"]}
     display(bundle, raw=True, metadata={"image/png": about})
 
@@ -151,14 +150,15 @@ def stacked(fig: "Figure") -> "Figure":
     from matplotlib.collections import PathCollection
     from matplotlib.text import Text
 
-    panels = [axis for axis in fig.axes if axis.get_subplotspec() is not None]
+    places = {axis: axis.get_subplotspec() for axis in fig.axes}
+    panels = [axis for axis, place in places.items() if place is not None]
     equal = all(axis.get_aspect() == 1 for axis in panels)
     columns = 2 if equal and 1 < len(panels) == len(fig.axes) else 1
-    grids = [axis.get_subplotspec().get_gridspec() for axis in panels]
+    grids = [place.get_gridspec() for place in places.values() if place is not None]
     shrunk = NARROW / CSS_DPI / columns / (fig.get_figwidth() / max(g.ncols for g in grids))
     height = min(1.9 if columns == 2 else 2.8, fig.get_figheight() / max(g.nrows for g in grids))
     for text in fig.findobj(Text):
-        text.set_fontsize(max(8.0, 0.75 * text.get_fontsize()))
+        text.set_fontsize(max(8.0, 0.75 * float(text.get_fontsize())))
     grid = fig.add_gridspec(-(-len(panels) // columns), columns)
     lines = 0
     for place, axis in enumerate(panels):
@@ -187,9 +187,16 @@ def _legend_above(axis: "Axes") -> int:
     handles, names = _entries(old)
     columns = 2 if max(map(len, names)) < 18 else 1
     title = old.get_title().get_text() or None
-    sizes = dict(fontsize=8, title_fontsize=8)
-    where = dict(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
-    axis.legend(handles, names, title=title, **sizes, **where)
+    axis.legend(
+        handles,
+        names,
+        title=title,
+        title_fontsize=8,
+        fontsize=8,
+        ncols=columns,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+    )
     return -(-len(names) // columns) + (title is not None)
 
 
@@ -224,7 +231,7 @@ def text_pixels(fig: "Figure") -> float:
     from matplotlib.text import Text
 
     texts = [text for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    return min((text.get_fontsize() for text in texts), default=72.0) * CSS_DPI / 72
+    return min((float(text.get_fontsize()) for text in texts), default=72.0) * CSS_DPI / 72
 
 
 def png(fig: "Figure", colors: int | None = None) -> bytes:
