@@ -112,7 +112,8 @@ KINDS = """selector => {
   const kinds = {};
   for (const one of document.querySelectorAll(selector)) {
     const kind = [one.tagName, ...one.classList, one.type ?? ""].join(" ");
-    if (one.checkVisibility({ visibilityProperty: true }) && !(kind in kinds)) kinds[kind] = one.dataset.kind = kind;
+    if (kind in kinds || !one.checkVisibility({ visibilityProperty: true })) continue;
+    kinds[kind] = one.dataset.kind = kind;
   }
   return Object.keys(kinds);
 }"""
