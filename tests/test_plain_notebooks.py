@@ -40,7 +40,8 @@ def text(stem: str) -> str:
 def article(stem: str) -> str:
     require_built()
     page = (HTML / "book" / f"{stem}.html").read_text(encoding="utf-8")
-    return page.partition('<article class="bd-article"')[2].partition("</article>")[0]
+    text = page.partition('<article class="bd-article"')[2].partition("</article>")[0]
+    return re.sub(r'<div class="live".*?</div>', "", text, flags=re.DOTALL)  # asks for a script
 
 
 @book
@@ -72,7 +73,10 @@ def test_code_cells_are_those_of_the_source(stem: str):
         ]
 
     def shown(cell: NotebookNode) -> list[NotebookNode]:
-        return [o for o in cell.outputs if "scrapbook" not in o.get("metadata", {})]
+        kept = [o for o in cell.outputs if "scrapbook" not in o.get("metadata", {})]
+        for one in kept:  # the picture for phones stays with the page
+            one.get("metadata", {}).get("image/png", {}).pop("narrow", None)
+        return kept
 
     source = nbformat.read(ROOT / "book" / f"{stem}.ipynb", as_version=4)
     source.cells[0].source = first_cell(package_version(), public_address())
