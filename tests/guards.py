@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "running": ({"files"}, {"torch", "numpy", "tqdm", "jsonschema", "referencing"}),
     "teaching": ({"running", "timing"}, {"torch", "IPython", "myst_nb"}),
     "timing": ({"files", "running"}, {"torch", "numpy"}),
+    "verdicts": (set(), {"numpy", "scipy"}),
     "vocabulary": (set(), set()),
     # chapters: no data, no plotting, no other chapter
     "egnn": ({"checks"}, TENSORS),
