@@ -196,7 +196,7 @@ def visible(spread: Spread, seeds: int, items: int) -> float:
         ends = special.ndtr((half - shift) / error) - special.ndtr((-half - shift) / error)
         return float(ends.mean()) - (1 - POWER)
 
-    return float(optimize.brentq(unseen, 0.0, 20 * float(half.max())))
+    return optimize.root_scalar(unseen, bracket=(0.0, 20 * float(half.max()))).root
 
 
 def verdict(
