@@ -1,5 +1,6 @@
 """The runner: from a command line to finished cells and a results file."""
 
+import dataclasses
 import json
 import sys
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from archbook.files import write_json
-from archbook.running import check_results, main, wanted_cells
+from archbook.running import Search, check_results, grid, main, wanted_cells
 from archbook.running.cells import Cell, Place
 
 
@@ -43,10 +44,11 @@ class Experiment:
         drawn = [torch.rand(()).item() for _ in run.steps(2, "fit")]
         return {"drawn": drawn, "order": float(config.order)}
 
-    def __call__(self, options="", sizes=SIZES, seeds=SEEDS, train=None):
+    def __call__(self, options="", sizes=SIZES, seeds=SEEDS, train=None, search=None):
         self.trained.clear()
         file = self.root / "experiments" / "toy" / "line.py"
-        main(str(file), sizes, train or self.train, seeds=seeds, argv=options.split())
+        known = dict(seeds=seeds, search=search)
+        main(str(file), sizes, train or self.train, **known, argv=options.split())
         return list(self.trained)
 
     def read(self, path):
@@ -162,9 +164,90 @@ def test_whoever_finishes_the_last_variant_writes_the_results(experiment):
     assert len(experiment.read("results/toy/line.json")["runs"]) == 4
 
 
+def test_shards_run_every_cell_once_and_the_last_one_writes_the_results(experiment):
+    first, second, third = (experiment(f"--size full --shard {k}/3") for k in (2, 3, 1))
+    assert sorted([*first, *second, *third]) == [(4, 0), (4, 1), (4, 2), (5, 0)]
+    assert len(first) == len(second) == 1
+    assert len(experiment.read("results/toy/line.json")["runs"]) == 4
+
+
+def test_a_shard_of_a_changed_setting_waits_for_the_others(experiment):
+    place = ".runs/toy/line.full,order=9/results.json"
+    experiment("--size full --order 9 --shard 1/2")
+    assert not (experiment.root / place).exists()
+    experiment("--size full --order 9 --shard 2/2")
+    assert len(experiment.read(place)["runs"]) == 4
+
+
+def test_more_shards_than_cells_leave_some_without_work(experiment):
+    assert experiment("--size full --shard 9/9") == []
+
+
+SEARCH = Search(
+    "valid",
+    "lowest",
+    trials={"lmu": grid(order=(1, 3)), "mlp": grid(order=(2, 7))},
+    short={"widths": (1,)},
+)
+
+
+def worst_is_one(config, run):
+    """An error that falls with the order, up to seven."""
+    return {"valid": 1.0 / config.order, "curve_valid": [2.0, *[1.0 / config.order] * 10]}
+
+
+def test_full_runs_take_what_the_search_liked_best(experiment):
+    experiment("--size search", search=SEARCH, train=worst_is_one)
+    found = experiment.read("results/toy/line.search.json")
+    assert {run["seed"] for run in found["runs"]} == {1000}  # of no full run
+    assert [run["config"]["widths"] for run in found["runs"]] == [[1]] * 4  # the short form
+    experiment("--size full", search=SEARCH, train=worst_is_one)
+    runs = experiment.read("results/toy/line.json")["runs"]
+    assert {run["variant"]: run["config"]["order"] for run in runs} == {"lmu": 3, "mlp": 7}
+    assert {tuple(run["config"]["widths"]) for run in runs} == {(1, 2)}  # not the short form
+    wanted = wanted_cells(SIZES, "full", SEEDS, search=SEARCH, found=found)
+    assert check_results({"experiment": "toy/line", "size": "full", "runs": runs}, wanted) == []
+
+
+def test_the_results_of_a_search_are_checked_like_any_other(experiment):
+    experiment("--size search", search=SEARCH, train=worst_is_one)
+    found = experiment.read("results/toy/line.search.json")
+    wanted = wanted_cells(SIZES, "search", SEEDS, search=SEARCH)
+    assert check_results(found, wanted) == []
+    assert check_results(found | {"runs": found["runs"][1:]}, wanted) != []
+
+
+def test_the_tiny_size_needs_no_search(experiment):
+    assert experiment("--size tiny", search=SEARCH) == [(1, 0), (2, 0)]
+
+
+def test_no_full_run_before_its_search(experiment, capsys):
+    with pytest.raises(SystemExit):
+        experiment("--size full", search=SEARCH)
+    assert "wanted the results of --size search before those of full" in capsys.readouterr().err
+
+
+def test_no_full_run_after_the_search_of_another_grid(experiment, capsys):
+    experiment("--size search", search=SEARCH, train=worst_is_one)
+    other = dataclasses.replace(SEARCH, short={"widths": (1, 3)})
+    with pytest.raises(SystemExit):
+        experiment("--size full", search=other, train=worst_is_one)
+    said = capsys.readouterr().err
+    assert "of other settings, are ['lmu+1', 'lmu+2', 'mlp+1', 'mlp+2']" in said
+
+
+def test_an_experiment_without_a_search_has_no_such_size(experiment, capsys):
+    with pytest.raises(SystemExit):
+        experiment("--size search")
+    assert "invalid choice: 'search'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ("--shard 0/3", "wanted k/n with 1 <= k <= n, given '0/3'"),
+        ("--shard 4/3", "wanted k/n with 1 <= k <= n, given '4/3'"),
+        ("--shard 2", "wanted k/n with 1 <= k <= n, given '2'"),
         ("--variants lmu cnn", "wanted variants out of ['lmu', 'mlp'], given ['cnn']"),
         ("--seeds 0 -1", "wanted seeds from 0 to 2**32 - 1, given [-1]"),
         ("--device cuda:77", "wanted one of the devices"),

@@ -16,14 +16,17 @@ from archbook.running.results import (
     summarise,
 )
 from archbook.running.run import Run
+from archbook.running.search import Search, grid
 
 __all__ = [
     "Run",
+    "Search",
     "check_results",
     "cosine_adam",
     "device_name",
     "environment",
     "fit",
+    "grid",
     "main",
     "pick_device",
     "read_results",

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from archbook.files import as_json, write_json
+from archbook.running.search import Search
 
 try:
     import fcntl
 except ImportError:  # pragma: no cover  (Windows: two processes may then repeat a cell)
     fcntl = None
 
-SIZE_NAMES = ("tiny", "full", "paper")
+SIZE_NAMES = ("tiny", "full", "paper", "card")  # that an experiment declares
+SEARCH = "search"  # the size that its search declares
 DEFAULT_SEEDS = (0, 1, 2)
 
 Sizes = Mapping[str, Mapping[str, Any]]  # size -> variant -> configuration
@@ -29,8 +31,25 @@ Seeds = Mapping[str, Sequence[int]]  # variant -> seeds
 
 
 def default_seeds(size: str, variant: str, seeds: Seeds | None = None) -> tuple[int, ...]:
-    """The seeds of a variant: three, or the experiment's own; one at size tiny and paper."""
+    """The seeds of a variant: three, or the experiment's own; one at every size but full."""
     return tuple((seeds or {}).get(variant, DEFAULT_SEEDS)) if size == "full" else (0,)
+
+
+def declared(
+    sizes: Sizes, size: str, search: Search | None = None, found: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The configuration of each variant of a size.
+
+    An experiment with a search has a size more, `search`, and takes the settings of its full runs
+    from the results `found` there.
+    """
+    if search is None or size not in ("full", SEARCH):
+        return dict(sizes[size])
+    if size == SEARCH:
+        return search.cells(sizes["full"])
+    if found is None:
+        raise ValueError("wanted the results of --size search before those of full, given none")
+    return search.settled(sizes["full"], found)
 
 
 def config_as_json(config: Any) -> dict:
@@ -39,13 +58,19 @@ def config_as_json(config: Any) -> dict:
 
 
 def wanted_cells(
-    sizes: Sizes, size: str = "full", seeds: Seeds | None = None
+    sizes: Sizes,
+    size: str = "full",
+    seeds: Seeds | None = None,
+    *,
+    search: Search | None = None,
+    found: Mapping[str, Any] | None = None,
 ) -> dict[tuple[str, int], dict]:
     """Every (variant, seed) that a results file of this size must hold, with its configuration."""
+    of_search = search.seeds if search is not None and size == SEARCH else None
     return {
         (variant, seed): config_as_json(config)
-        for variant, config in sizes[size].items()
-        for seed in default_seeds(size, variant, seeds)
+        for variant, config in declared(sizes, size, search, found).items()
+        for seed in of_search or default_seeds(size, variant, seeds)
     }
 
 
@@ -83,10 +108,17 @@ class Place:
 
     @property
     def results(self) -> Path:
-        """The file of all cells: committed for full and paper, else beside the cells."""
+        """The file of all cells: committed, but for tiny runs and changed settings."""
         if self.changes or self.size == "tiny":
             return self.folder / "results.json"
-        name = self.name if self.size == "full" else f"{self.name}.{self.size}"
+        return self._committed(self.size)
+
+    def searched(self) -> dict | None:
+        """The results of size search."""
+        return self._read(self._committed(SEARCH))
+
+    def _committed(self, size: str) -> Path:
+        name = self.name if size == "full" else f"{self.name}.{size}"
         return self.root / "results" / self.stem / f"{name}.json"
 
     def finished(self, variant: str, seed: int, settings: dict) -> dict | None:

@@ -11,18 +11,21 @@ from typing import Any
 from tqdm import tqdm
 
 from archbook.running.cells import (
+    SEARCH,
     SIZE_NAMES,
     Cell,
     Place,
     Seeds,
     Sizes,
     config_as_json,
+    declared,
     default_seeds,
     wanted_cells,
 )
 from archbook.running.environment import environment, pick_device, seed_everything
 from archbook.running.options import RUNNER_OPTIONS, build_parser
 from archbook.running.run import Run
+from archbook.running.search import Search
 
 Measure = Callable[[Any, Run], dict]  # of a configuration, under a run: the metrics
 
@@ -33,29 +36,39 @@ def main(
     measure: Measure,
     *,
     seeds: Seeds | None = None,
+    search: Search | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
     """Run the cells that the command line asks for, and keep what each of them measures.
 
     A cell is one variant with one seed. A finished cell with an equal configuration is not run
-    again; a killed one goes on from its checkpoint; several processes may share the cells of
-    one experiment. Once every cell of the size is there, the results file is written.
+    again; a killed one goes on from its checkpoint; several processes, or the jobs of a cluster
+    with a shard each, may share the cells of one experiment. Once every cell of the size is there,
+    the results file is written.
     """
     config_class = _check_sizes(sizes)
     description = sys.modules[measure.__module__].__doc__
-    parser = build_parser(config_class, list(sizes), description)
+    parser = build_parser(config_class, [*sizes, *([SEARCH] if search else [])], description)
     options = vars(parser.parse_args(argv))
     size, again = options["size"], options["again"]
     overrides = {key: value for key, value in options.items() if key not in RUNNER_OPTIONS}
     place = Place.of(file, size, overrides)
-    configs = _choose_variants(parser, sizes[size], options["variants"], overrides=overrides)
+    found = place.searched()
+    try:
+        variants = declared(sizes, size, search, found)
+    except ValueError as error:
+        parser.error(str(error))
+    configs = _choose_variants(parser, variants, options["variants"], overrides=overrides)
     _check_seeds(parser, options["seeds"])
     try:
         device = pick_device(options["device"])
     except ValueError as error:
         parser.error(str(error))
     machine = environment(device, place.root)
-    cells = _cells(place, configs, options["seeds"], own=seeds)
+    chosen = options["seeds"] or (search.seeds if search and size == SEARCH else None)
+    every = _cells(place, configs, chosen, own=seeds)
+    shard, shards = options["shard"]
+    cells = every[shard - 1 :: shards]
     for number, cell in enumerate(cells, start=1):
         title = f"[{number}/{len(cells)}] {cell}"
         with cell.claim() as ours:
@@ -76,9 +89,9 @@ def main(
                     run.forget()
                 _run_cell(cell, run, measure=measure, machine=machine)
     if overrides:  # a custom run is complete when what was asked for is there
-        wanted = {(cell.variant, cell.seed): cell.settings for cell in cells}
+        wanted = {(cell.variant, cell.seed): cell.settings for cell in every}
     else:
-        wanted = wanted_cells(sizes, size, seeds)
+        wanted = wanted_cells(sizes, size, seeds, search=search, found=found)
     _collect(place, wanted)
 
 

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-RUNNER_OPTIONS = ("size", "seeds", "device", "variants", "again")
+RUNNER_OPTIONS = ("size", "seeds", "device", "variants", "again", "shard")
 
 
 def build_parser(
@@ -30,6 +30,13 @@ def build_parser(
     runner.add_argument("--size", choices=sizes, default="tiny", help="default: tiny")
     runner.add_argument("--seeds", type=int, nargs="+", help="default: the experiment's own")
     runner.add_argument("--variants", nargs="+", help="default: all of the size")
+    runner.add_argument(
+        "--shard",
+        type=shard,
+        default=(1, 1),
+        metavar="K/N",
+        help="only the k-th of n equal shares of the cells, for a job of a cluster",
+    )
     runner.add_argument("--device", help="cpu, cuda, ...; default: cuda where there is one")
     runner.add_argument(
         "--again", action="store_true", help="run finished cells anew, drop their checkpoints"
@@ -51,6 +58,14 @@ def build_parser(
             **_argument_kind(field.name, hints[field.name]),
         )
     return parser
+
+
+def shard(text: str) -> tuple[int, int]:
+    """(3, 16) of "3/16"."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"wanted k/n with 1 <= k <= n, given {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def _default_of(field: dataclasses.Field) -> Any:
