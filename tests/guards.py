@@ -30,11 +30,15 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "dca": ({"checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
     "plotting": (set(), {"matplotlib", "cycler", "PIL", "IPython"}),
-    "running": ({"files"}, {"torch", "numpy", "tqdm", "jsonschema", "referencing"}),
+    "running": (
+        {"files", "weights"},
+        {"torch", "numpy", "tqdm", "jsonschema", "referencing", "safetensors"},
+    ),
     "teaching": ({"running", "timing"}, {"torch", "IPython", "myst_nb"}),
     "timing": ({"files", "running"}, {"torch", "numpy"}),
     "verdicts": (set(), {"numpy", "scipy"}),
     "vocabulary": (set(), set()),
+    "weights": (set(), {"torch", "safetensors"}),
     # chapters: no data, no plotting, no other chapter
     "egnn": ({"checks"}, TENSORS),
     "folded_cnn": ({"checks"}, TENSORS | {"einops"}),

@@ -5,6 +5,7 @@ once, after the last epoch. `--size tiny` runs on the shipped 8 x 8 digits, with
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from archbook.checks import value_checks
 from archbook.data import digits, mnist, permuted
-from archbook.lmu import LMU, LMUCell
-from archbook.running import Run, main
+from archbook.lmu import LMUCell, LMUClassifier
+from archbook.running import Run, Ship, main
 
 CLASSES = 10
 
@@ -87,22 +88,25 @@ class RandomProjection(nn.Module):
         return torch.relu(self.read(torch.cat([x[..., 0] @ self.projection, x[:, -1]], dim=-1)))
 
 
+def arguments(config: Config) -> dict[str, Any]:
+    """What the parallel LMU is built with."""
+    return dict(
+        input_size=1,
+        hidden_size=config.hidden,
+        classes=CLASSES,
+        order=config.order,
+        theta=config.theta,
+        input_dropout=config.input_dropout,
+        dropout=config.dropout,
+    )
+
+
 def build(config: Config, steps: int) -> nn.Module:
     """(batch, steps, 1) -> (batch, classes)."""
     hidden, features = config.hidden, config.hidden
     if config.model == "lmu":
-        body = LMU(
-            1,
-            hidden,
-            1,
-            order=config.order,
-            theta=config.theta,
-            return_sequences=False,
-            write_activation=nn.Identity(),
-        )
-        nn.init.ones_(body.U_x.weight)  # as in 2019: start by writing the pixel itself
-        nn.init.zeros_(body.U_x.bias)
-    elif config.model == "lmu2019":
+        return LMUClassifier(**arguments(config))
+    if config.model == "lmu2019":
         cell = LMUCell(1, hidden, config.order, theta=config.theta)
         nn.init.ones_(cell.e_x.weight)  # the published psMNIST start: only the pixel is written
         for kernel in (cell.e_h, cell.W_x, cell.W_h):
@@ -194,9 +198,18 @@ def train(config: Config, run: Run) -> dict:
             if out_of_time:
                 break
         metrics = {f"{part}_accuracy": accuracy(model, *parts[part]) for part in ("valid", "test")}
+    if config.model == "lmu":
+        run.offer(model, **arguments(config))
     weights = sum(p.numel() for p in model.parameters())
     return metrics | {"weights": weights, "steps": steps} | curve
 
 
+def test_accuracy(model: nn.Module) -> float:
+    """Percent of the 10,000 test images."""
+    return accuracy(model, *load("mnist")["test"])
+
+
+SHIP = Ship("lmu", 0, "test_accuracy", test_accuracy, digits=2)
+
 if __name__ == "__main__":
-    main(__file__, SIZES, train, seeds=SEEDS)
+    main(__file__, SIZES, train, seeds=SEEDS, ship=SHIP)

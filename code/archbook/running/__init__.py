@@ -17,10 +17,12 @@ from archbook.running.results import (
 )
 from archbook.running.run import Run
 from archbook.running.search import Search, grid
+from archbook.running.shipping import Ship
 
 __all__ = [
     "Run",
     "Search",
+    "Ship",
     "check_results",
     "cosine_adam",
     "device_name",

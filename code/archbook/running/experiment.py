@@ -26,6 +26,7 @@ from archbook.running.environment import environment, pick_device, seed_everythi
 from archbook.running.options import RUNNER_OPTIONS, build_parser
 from archbook.running.run import Run
 from archbook.running.search import Search
+from archbook.running.shipping import Ship, write_weights
 
 Measure = Callable[[Any, Run], dict]  # of a configuration, under a run: the metrics
 
@@ -37,6 +38,7 @@ def main(
     *,
     seeds: Seeds | None = None,
     search: Search | None = None,
+    ship: Ship | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
     """Run the cells that the command line asks for, and keep what each of them measures.
@@ -44,7 +46,7 @@ def main(
     A cell is one variant with one seed. A finished cell with an equal configuration is not run
     again; a killed one goes on from its checkpoint; several processes, or the jobs of a cluster
     with a shard each, may share the cells of one experiment. Once every cell of the size is there,
-    the results file is written.
+    the results file is written, and the weights of the run that `ship` names.
     """
     config_class = _check_sizes(sizes)
     description = sys.modules[measure.__module__].__doc__
@@ -87,7 +89,8 @@ def main(
                 )
                 if again:
                     run.forget()
-                _run_cell(cell, run, measure=measure, machine=machine)
+                ships = ship if size == "full" and not overrides else None
+                _run_cell(cell, run, measure=measure, machine=machine, ship=ships)
     if overrides:  # a custom run is complete when what was asked for is there
         wanted = {(cell.variant, cell.seed): cell.settings for cell in every}
     else:
@@ -109,13 +112,16 @@ def _cells(
     return sorted(cells, key=lambda cell: cell.seed)
 
 
-def _run_cell(cell: Cell, run: Run, *, measure: Measure, machine: dict) -> None:
+def _run_cell(cell: Cell, run: Run, *, measure: Measure, machine: dict, ship: Ship | None) -> None:
     seed_everything(cell.seed)
     before = time.perf_counter()
     metrics = measure(cell.config, run)
     wall = time.perf_counter() - before
     if not isinstance(metrics, dict) or not metrics:
         raise TypeError(f"wanted {measure.__name__} to return a dict of metrics, given {metrics!r}")
+    if ship is not None and (cell.variant, cell.seed) == (ship.variant, ship.seed):
+        # Before the run is kept as finished: who comes here again goes on from its checkpoint.
+        print(f"  {write_weights(ship, cell, run.offered, metrics)}", flush=True)
     cell.keep(
         metrics=metrics,
         seconds=float(f"{run.seconds or wall:.6g}"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from tqdm import tqdm  # not tqdm.auto, which warns where ipywidgets is missing
 
 from archbook.running import checkpoint
@@ -52,6 +53,11 @@ class Run:
         self._since: float | None = None  # when the present step began
         self._seen: set[str] = set()
         self._left_early: tuple[Path, bytes] | None = None
+        self.offered: tuple[nn.Module, dict[str, Any]] | None = None
+
+    def offer(self, network: nn.Module, **arguments: Any) -> None:
+        """Hand over the trained network and what its class is built with, for `Ship` to choose."""
+        self.offered = (network, arguments)
 
     @property
     def seconds(self) -> float:
