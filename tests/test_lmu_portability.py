@@ -6,11 +6,18 @@ from drawing import seeded
 from portability import Portability, compiled
 from torch import Tensor, nn
 
-from archbook.lmu import LMU, LegendreMemory, LinearMemory, LMUCell, legendre_delay_matrices
+from archbook.lmu import (
+    LMU,
+    LegendreMemory,
+    LinearMemory,
+    LMUCell,
+    LMUClassifier,
+    legendre_delay_matrices,
+)
 
 MODES = ("auto", "recurrent", "fft", "chunked")
 NETWORKS = [(name, mode) for name in ("LMU", "LMU-last") for mode in ("", "fft", "chunked")]
-NETWORKS += [("LMUCell", "")]
+NETWORKS += [("LMUCell", ""), ("LMUClassifier", "")]
 
 
 class Unrolled(nn.Module):
@@ -38,13 +45,14 @@ class TestPortability(Portability):
         "LMU": lambda: LMU(2, 5, 3, order=4, theta=12.0),
         "LMU-last": lambda: LMU(2, 5, 3, order=4, theta=12.0, return_sequences=False),
         "LMUCell": Unrolled,
+        "LMUClassifier": lambda: LMUClassifier(2, 5, 3, order=4, theta=12.0),
     }
     cases = [*(("memory", mode) for mode in ("", *MODES[1:])), *NETWORKS]
     only = {  # the memory stays in float32: see below
         Portability.test_a_bfloat16_model_stays_near_the_float32_one: NETWORKS,
         Portability.test_under_autocast_a_model_stays_near_the_float32_one_and_trains: NETWORKS,
         Portability.test_every_model_compiles_to_one_graph_with_the_same_gradients: [
-            (name, "") for name in ("LMU", "LMU-last", "LMUCell")
+            (name, "") for name in ("LMU", "LMU-last", "LMUCell", "LMUClassifier")
         ],
     }
     layouts = (*Portability.layouts, time_first)

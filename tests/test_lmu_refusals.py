@@ -5,7 +5,7 @@ import torch
 from refusals import INF, NAN, each_raises, spoiled
 
 from archbook.checks import value_checks
-from archbook.lmu import LMU, LegendreMemory, LinearMemory, LMUCell
+from archbook.lmu import LMU, LegendreMemory, LinearMemory, LMUCell, LMUClassifier
 
 memory = LegendreMemory(4, 12.0)  # float32
 model = LMU(3, 5, 2, order=4, theta=12.0)
@@ -26,6 +26,16 @@ test_no_module_is_built_from = each_raises(
         (lambda: LinearMemory(eye(2) + 0j, ones(2)), TypeError, "real, given torch.complex64"),
         (lambda: LinearMemory(eye(2) * NAN, ones(2)), ValueError, "A_bar to be finite, given 4"),
         (lambda: LinearMemory(eye(2), ones(2) * INF), ValueError, "B_bar to be finite, given 2"),
+        (
+            lambda: LMUClassifier(1, 5, 0, order=4, theta=12.0),
+            ValueError,
+            "classes to be at least 1, given 0",
+        ),
+        (
+            lambda: LMUClassifier(1, 5, 3, order=4, theta=12.0, dropout=1.5),
+            ValueError,
+            "between 0 and 1, but got 1.5",
+        ),
         (
             lambda: LMU(0, 5, 2, order=4, theta=12.0),
             ValueError,
