@@ -9,7 +9,7 @@ systems), and what happens when all training velocities point along one axis.
 import copy
 import math
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,9 @@ from torch.nn.functional import mse_loss
 
 from archbook.checks import value_checks
 from archbook.data.nbody import NBodySet, nbody_set
-from archbook.egnn import EGNN, GNN, RadialField, complete_edges
-from archbook.running import Run, main
+from archbook.egnn import GNN, NBodyEGNN, RadialField
+from archbook.egnn.nbody import every_pair
+from archbook.running import Run, Ship, main
 
 
 @dataclass(frozen=True)
@@ -83,61 +84,65 @@ SIZES = {
 SEEDS = {"linear": (0,)}
 
 
-@cache
-def all_pairs(particles: int, systems: int, device: torch.device) -> Tensor:
-    return complete_edges([particles] * systems, device)
+def arguments(config: Config) -> dict[str, Any]:
+    """What the EGNN is built with."""
+    return dict(
+        hidden=config.hidden,
+        layers=config.layers,
+        edge_distance=config.edge_distance,
+        edge_angles=config.model == "egnn_angles",
+        aggregation=config.aggregation,
+        attention=config.attention,
+    )
 
 
-class Dynamics(nn.Module):
+def build(config: Config) -> nn.Module:
     """(x, v, charges), each (systems, particles, ..) -> positions a unit of time later."""
+    hidden, layers = config.hidden, config.layers
+    builders = {
+        "egnn": lambda: NBodyEGNN(**arguments(config)),
+        "egnn_angles": lambda: NBodyEGNN(**arguments(config)),
+        "gnn": lambda: Plain(GNN(6, hidden, layers, out_features=3, edge_features=1)),
+        "radial_field": lambda: Radial(
+            RadialField(hidden, layers, 1 + config.edge_distance, velocity=True),
+            config.edge_distance,
+        ),
+        "linear": Linear,
+    }
+    if config.model not in builders:
+        raise ValueError(f"wanted model to be one of {', '.join(builders)}, given {config.model!r}")
+    return builders[config.model]()
 
-    def __init__(self, config: Config):
+
+class Plain(nn.Module):
+    """A graph network that reads positions and velocities as numbers."""
+
+    def __init__(self, body: GNN):
         super().__init__()
-        self.config = config
-        hidden, layers, edge_features = config.hidden, config.layers, 1 + config.edge_distance
-        egnn = partial(
-            EGNN,
-            1,
-            hidden,
-            layers,
-            velocity=True,
-            aggregation=config.aggregation,
-            attention=config.attention,
-        )
-        bodies = {
-            "egnn": lambda: egnn(edge_features=edge_features),
-            "egnn_angles": lambda: egnn(edge_features=edge_features + 2),
-            "gnn": lambda: GNN(6, hidden, layers, out_features=3, edge_features=1),
-            "radial_field": lambda: RadialField(hidden, layers, edge_features, velocity=True),
-            "linear": lambda: Linear(),
-        }
-        if config.model not in bodies:
-            raise ValueError(
-                f"wanted model to be one of {', '.join(bodies)}, given {config.model!r}"
-            )
-        self.body = bodies[config.model]()
+        self.body = body
 
     def forward(self, x: Tensor, v: Tensor, charges: Tensor) -> Tensor:
-        systems, particles, _ = shape = x.shape
-        edges = all_pairs(particles, systems, x.device)
+        send, receive = edges = every_pair(x.shape[0], x.shape[1], x.device)
+        q = charges.flatten()[:, None]
+        h = torch.cat([x, v], -1).flatten(0, 1)
+        return self.body(h, edges, q[receive] * q[send]).reshape(x.shape)
+
+
+class Radial(nn.Module):
+    """The radial field, its edges with what the EGNN's know."""
+
+    def __init__(self, body: RadialField, edge_distance: bool):
+        super().__init__()
+        self.body, self.edge_distance = body, edge_distance
+
+    def forward(self, x: Tensor, v: Tensor, charges: Tensor) -> Tensor:
+        shape = x.shape
+        send, receive = edges = every_pair(shape[0], shape[1], x.device)
         x, v, q = x.flatten(0, 1), v.flatten(0, 1), charges.flatten()[:, None]
-        send, receive = edges
-        product = q[receive] * q[send]
-        if self.config.model == "linear":
-            return self.body(x, v).reshape(shape)
-        if self.config.model == "gnn":
-            return self.body(torch.cat([x, v], -1), edges, product).reshape(shape)
-        between, drift = x[receive] - x[send], v[receive] - v[send]
-        edge_attr = product
-        if self.config.edge_distance:  # the input's, in every layer
-            edge_attr = torch.cat([edge_attr, between.square().sum(-1, keepdim=True)], -1)
-        if self.config.model == "egnn_angles":  # what the distances say nothing about
-            angles = [(between * drift).sum(-1, keepdim=True), drift.square().sum(-1, keepdim=True)]
-            edge_attr = torch.cat([edge_attr, *angles], -1)
-        if self.config.model == "radial_field":
-            return self.body(x, edges, edge_attr, v=v).reshape(shape)
-        speed = v.norm(dim=-1, keepdim=True)
-        return self.body(speed, x, edges, edge_attr=edge_attr, v=v)[1].reshape(shape)
+        known = [q[receive] * q[send]]
+        if self.edge_distance:
+            known.append((x[receive] - x[send]).square().sum(-1, keepdim=True))
+        return self.body(x, edges, torch.cat(known, -1), v=v).reshape(shape)
 
 
 class Linear(nn.Module):
@@ -147,7 +152,7 @@ class Linear(nn.Module):
         super().__init__()
         self.t = nn.Parameter(torch.tensor(0.7))
 
-    def forward(self, x: Tensor, v: Tensor) -> Tensor:
+    def forward(self, x: Tensor, v: Tensor, charges: Tensor) -> Tensor:
         return x + self.t * v
 
     @torch.no_grad()
@@ -187,9 +192,9 @@ def train(config: Config, run: Run) -> dict:
     fit, valid, test = (
         nbody_set(part, size, config.along_x).to(run.device) for part, size in sizes.items()
     )
-    model = Dynamics(config).to(run.device)
-    if config.model == "linear":
-        model.body.fit(fit)
+    model = build(config).to(run.device)
+    if isinstance(model, Linear):
+        model.fit(fit)
     chosen = copy.deepcopy(model)  # the weights of the epoch with the lowest validation error
     best = {"valid_mse": mse_loss(predict(model, valid), valid.target).item(), "epoch": 0}
     curve = {"curve_epoch": [], "curve_valid_mse": []}
@@ -219,9 +224,18 @@ def train(config: Config, run: Run) -> dict:
                 if mse < best["valid_mse"]:
                     best.update(valid_mse=mse, epoch=epoch + 1)
                     chosen.load_state_dict(model.state_dict())
+    if isinstance(chosen, NBodyEGNN):
+        run.offer(chosen, **arguments(config))
     weights = sum(p.numel() for p in model.parameters())
     return measure(chosen, test) | best | {"weights": weights} | curve
 
 
+def test_mse(model: nn.Module) -> float:
+    """On the 2,000 test systems."""
+    return measure(model, nbody_set("test", EGNN_.held_out))["test_mse"]
+
+
+SHIP = Ship("egnn", 0, "test_mse", test_mse, digits=5)
+
 if __name__ == "__main__":
-    main(__file__, SIZES, train, seeds=SEEDS)
+    main(__file__, SIZES, train, seeds=SEEDS, ship=SHIP)

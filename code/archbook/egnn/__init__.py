@@ -3,6 +3,7 @@
 from archbook.egnn.baselines import GNN, RadialField
 from archbook.egnn.graphs import complete_edges, nearest_edges, radius_edges
 from archbook.egnn.layer import EGCL
+from archbook.egnn.nbody import NBodyEGNN
 from archbook.egnn.network import EGNN, EGNNRegressor, sum_by_graph
 from archbook.egnn.schnet import SchNet
 
@@ -11,6 +12,7 @@ __all__ = [
     "EGNN",
     "GNN",
     "EGNNRegressor",
+    "NBodyEGNN",
     "RadialField",
     "SchNet",
     "complete_edges",
