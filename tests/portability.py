@@ -125,7 +125,8 @@ class Portability:
         leaves = [value for value in given.values() if is_floating(value) and value.requires_grad]
         total = sum(out.double().square().sum() for out in outputs)
         options["materialize_grads"] = self.unused_parameters
-        return [*torch.autograd.grad(total, [*leaves, *model.parameters()], **options)]
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        return [*torch.autograd.grad(total, [*leaves, *trained], **options)]
 
     # ---- dtypes ----
 

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from portability import Portability, compiled, run
-from torch import nn
+from torch import nn, ones
 
 from archbook.egnn import (
     EGCL,
     EGNN,
     GNN,
     EGNNRegressor,
+    NBodyEGNN,
     RadialField,
     SchNet,
     complete_edges,
@@ -26,6 +27,7 @@ class TestPortability(Portability):
         "EGNN": lambda: EGNN(5, 6, 2, out_features=3, edge_features=2, **OPTIONS),
         "EGNN-dense": lambda: EGNN(5, 6, 2, out_features=3, edge_features=2, **OPTIONS),
         "EGNNRegressor": lambda: EGNNRegressor(5, 6, 2),
+        "NBodyEGNN": lambda: NBodyEGNN(6, 2),
         "SchNet": lambda: SchNet(5, 6, 2),
         "GNN": lambda: GNN(5, 6, 2, out_features=3, edge_features=2),
         "GNN-dense": lambda: GNN(5, 6, 2, out_features=3, edge_features=2),
@@ -36,6 +38,8 @@ class TestPortability(Portability):
 
     def inputs(self, name, form="", sizes=(4, 2)):
         """On graphs of these sizes: an edge list, or a padded batch."""
+        if name == "NBodyEGNN":
+            return {"x": torch.randn(2, 4, 3), "v": torch.randn(2, 4, 3), "charges": ones(2, 4)}
         dense = name.endswith("dense")
         nodes = (len(sizes), max(sizes)) if dense else (sum(sizes),)
         pairs = (*nodes, max(sizes)) if dense else (sum(size * (size - 1) for size in sizes),)

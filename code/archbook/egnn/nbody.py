@@ -30,6 +30,9 @@ class NBodyEGNN(nn.Module):
         self.edge_distance, self.edge_angles = edge_distance, edge_angles
         features = 1 + edge_distance + 2 * edge_angles
         self.body = EGNN(1, hidden, layers, edge_features=features, velocity=True, **options)
+        # Only positions are read: the last layer's features lead nowhere, as in the authors' model.
+        # Said to torch, so that data parallel training waits for no gradient of theirs.
+        self.body.layers[-1].phi_h.requires_grad_(False)
 
     def forward(
         self,
