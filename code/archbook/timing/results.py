@@ -1,5 +1,6 @@
 """The results of a benchmark: tables of candidates, each measured against a baseline."""
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,11 +15,23 @@ from archbook.running.results import results_path
 from archbook.running.schema import check
 
 
+def measured_code(stem: str, root: Path | None = None) -> str:
+    """A digest of what a chapter's tables were measured on: its package and its benchmark."""
+    root = root or repository_root() or Path()
+    files = [*sorted((root / "code" / "archbook" / stem).rglob("*.py"))]
+    digest = hashlib.sha256()
+    for path in [*files, root / "benchmarks" / f"bench_{stem}.py"]:
+        if path.exists():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def save_tables(
     stem: str,
     title: str,
     made: Sequence[dict],
     *,
+    part: str,
     order: Sequence[str],
     device: str,
     quick: bool,
@@ -32,7 +45,8 @@ def save_tables(
     path = results_path(stem, name)
     if quick:
         path = path.parents[2] / ".runs" / stem / f"{name}.json"
-    kept = {new["name"]: new | {"environment": here} for new in made}
+    told = {"environment": here, "part": part, "code": measured_code(stem)}
+    kept = {new["name"]: new | told for new in made}
     for old in json.loads(path.read_text())["tables"] if path.exists() else ():
         if all(old["environment"][key] == here[key] for key in ("device_name", "threads")):
             kept.setdefault(old["name"], old)
