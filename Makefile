@@ -227,6 +227,13 @@ BENCH_PY = $(if $(wildcard $(PARITY_VENV)/.installed),$(PARITY_VENV)/bin/python,
 bench: $(VENV)/.installed ## time against the peers of `make parity`, on a quiet machine (CHAPTER=lmu, QUICK=1)
 	@$(BENCH_PY) tools/each.py "$(if $(QUICK),--quick)" $(BENCHMARKS)
 
+MINUTES ?= 12
+
+.PHONY: card
+card: ## on a machine with a GPU: a loan of MINUTES=12, spent in order of value (PLAN=1 says on what)
+	@PYTHONPATH=code $(if $(wildcard $(VENV)/.installed),$(PY),$(PYTHON)) -m tools.card \
+		--minutes $(MINUTES) $(if $(PLAN),--plan)
+
 # ---- courses ----
 
 # Under how many seeds `make mistakes` grades; the nightly job takes all three.
