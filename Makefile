@@ -227,6 +227,10 @@ BENCH_PY = $(if $(wildcard $(PARITY_VENV)/.installed),$(PARITY_VENV)/bin/python,
 bench: $(VENV)/.installed ## time against the peers of `make parity`, on a quiet machine (CHAPTER=lmu, QUICK=1)
 	@$(BENCH_PY) tools/each.py "$(if $(QUICK),--quick)" $(BENCHMARKS)
 
+.PHONY: bench-check
+bench-check: $(VENV)/.installed ## are the committed ratios still true on this machine (CHAPTER=lmu)
+	@$(BENCH_PY) -m tools.bench_check $(STEM)
+
 MINUTES ?= 12
 
 .PHONY: card

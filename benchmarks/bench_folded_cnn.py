@@ -64,6 +64,7 @@ from archbook.timing import (
     bench_table,
     captured,
     exponents,
+    limit_of,
     peak_bytes,
     precision_tables,
     run_once,
@@ -216,7 +217,7 @@ def row(
     candidates = timed(works, base, seconds, device=device)
     for one in candidates.values():
         one["images_per_s"] = 1e3 * size["images"] / one["ms"]
-    return bench_row(size, FORWARD, candidates)
+    return bench_row(size, FORWARD, candidates, limit=limit_of(works[base], device))
 
 
 def part_ceilings(plan: Plan, device: str) -> list[dict]:

@@ -46,6 +46,7 @@ from archbook.timing import (
     exponent,
     exponents,
     larger_half,
+    limit_of,
     precision_tables,
     run_once,
     timed,
@@ -232,7 +233,8 @@ def part_forms(plan: Plan, device: str) -> list[dict]:
         run_once(works, [("recurrent", "auto", "fft", "chunked")])
         seconds = plan.seconds["forms"]
         candidates = timed(works, "auto", seconds, device=device)
-        rows.append(bench_row(size, kind, candidates))
+        limit = limit_of(works["auto"], device)
+        rows.append(bench_row(size, kind, candidates, limit=limit))
         best = min(candidates[mode]["ratio"]["median"] for mode in MODES[1:])
         rule[kind] = rule.get(kind, 0) + (best * LIMIT >= 1)
     print(f"cells in which auto is within the limit: {rule}")

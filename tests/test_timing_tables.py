@@ -35,7 +35,14 @@ def test_a_table_has_a_row_for_each_size_and_pass():
     ]
     assert (made["name"], made["title"], made["baseline"]) == ("one", "Title", "a")
     assert made.keys() == {"name", "title", "baseline", "rows"}
-    assert all(row.keys() == {"size", "pass", "candidates"} for row in made["rows"])
+    assert all(row.keys() == {"size", "pass", "candidates", "limit"} for row in made["rows"])
+
+
+def test_a_row_tells_how_many_times_its_limit_each_candidate_takes():
+    for row in tables_of(Table("Title", ("a", "b"), peaks=False))["rows"]:
+        assert row["limit"]["ms"] == max(row["limit"]["products_ms"], row["limit"]["traffic_ms"])
+        for one in row["candidates"].values():
+            assert one["of_limit"] == pytest.approx(one["ms"] / row["limit"]["ms"])
 
 
 def test_a_candidate_unlike_the_others_is_not_timed():

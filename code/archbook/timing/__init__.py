@@ -3,6 +3,7 @@
 from archbook.timing.command import bench_main
 from archbook.timing.fewer_bits import precision_tables, precisions
 from archbook.timing.growth import exponent, exponents, larger_half
+from archbook.timing.limit import limit_of
 from archbook.timing.memory import peak_bytes
 from archbook.timing.peers import installed
 from archbook.timing.results import check_bench
@@ -39,6 +40,7 @@ __all__ = [
     "exponents",
     "installed",
     "larger_half",
+    "limit_of",
     "peak_bytes",
     "precision_tables",
     "precisions",

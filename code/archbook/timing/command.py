@@ -1,6 +1,7 @@
 """A benchmark's command line: which parts, at which size, on which device; saved part by part."""
 
 import argparse
+import dataclasses
 import gc
 import os
 from collections.abc import Mapping, Sequence
@@ -29,10 +30,16 @@ def bench_main(
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing in results/")
+    parser.add_argument(
+        "--first", action="store_true", help="the first size of each part, nothing in results/"
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     given = parser.parse_args(argv)
     device, plan = str(pick_device(given.device)), plans[given.quick]
+    if given.first:
+        sizes = {part: sizes[:1] for part, sizes in plan.sizes.items()}
+        plan = dataclasses.replace(plan, sizes=sizes, thorough=False)
     torch.set_num_threads(given.threads)
     torch.set_float32_matmul_precision("highest")  # no TF32
     torch.backends.cudnn.allow_tf32 = False

@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any
 
+from archbook.timing.limit import Limit, limit_of
 from archbook.timing.memory import peak_bytes
 from archbook.timing.peers import Needs, installed, missing
 from archbook.timing.rounds import timed
@@ -103,6 +104,7 @@ class Candidates:
         self.check(works, table, size, backward=backward, device=device)
         seconds = plan.seconds[part] * (1 if backward else plan.forward)
         candidates = timed(works, table.names[0], seconds, device=device)
+        limit = limit_of(works[table.names[0]], device)
         del works  # the processes below need the memory
         if plan.thorough and table.peaks and backward:
             for name, one in candidates.items():
@@ -110,7 +112,9 @@ class Candidates:
                     one["peak_mib"] = self._peak_mib(name, size, device, table.case)
         shown = {key: value for key, value in size.items() if key not in self.hidden}
         may_lack = self.needs or self.why_absent
-        made = bench_row(shown, kind, candidates, **({"absent": absent} if may_lack else {}))
+        made = bench_row(
+            shown, kind, candidates, limit=limit, **({"absent": absent} if may_lack else {})
+        )
         for name, reason in absent.items():
             print(f"  {name:32}absent: {reason}", flush=True)
         return made
@@ -132,14 +136,25 @@ class Candidates:
         return peak_bytes(target, given, before=before, device=device) / 2**20
 
 
-def bench_row(size: Size, kind: str, candidates: dict, **more: Any) -> dict:
-    """One row of a table, printed as soon as it is finished."""
+def bench_row(
+    size: Size, kind: str, candidates: dict, *, limit: Limit | None = None, **more: Any
+) -> dict:
+    """One row of a table, printed as soon as it is finished.
+
+    limit: of the baseline's work on this machine; how many times as long each candidate takes, the
+    row then tells too. A candidate of other arithmetic may take less than one.
+    """
     print(size, kind)
     for name, one in candidates.items():
         spread = "{median:9.3f} [{q1:.3f}, {q3:.3f}]".format(**one["ratio"])
         peak = "" if one["peak_mib"] is None else f"{one['peak_mib']:10.1f} MiB"
-        print(f"  {name:32}{one['ms']:11.3f} ms {spread:30}{peak}", flush=True)
-    return {"size": size, "pass": kind, "candidates": candidates, **more}
+        of_limit = ""
+        if limit is not None:
+            one["of_limit"] = one["ms"] / (1e3 * limit.seconds)
+            of_limit = f"{one['of_limit']:8.2f} x limit"
+        print(f"  {name:32}{one['ms']:11.3f} ms {spread:30}{peak:14}{of_limit}", flush=True)
+    told = {} if limit is None else {"limit": limit.told()}
+    return {"size": size, "pass": kind, "candidates": candidates, **told, **more}
 
 
 def bench_table(name: str, title: str, rows: list[dict], *, baseline: str, **more: Any) -> dict:
