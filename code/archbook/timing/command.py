@@ -46,4 +46,5 @@ def bench_main(
     gc.freeze()  # a collection before each measurement would walk through all of torch, 80 ms
     for part in given.part:  # saved one by one: a killed run loses no finished part
         made = parts[part](plan, device)
-        save_tables(stem, title, made, part=part, order=tables, device=device, quick=given.quick)
+        aside = given.quick or given.first
+        save_tables(stem, title, made, part=part, order=tables, device=device, quick=aside)
