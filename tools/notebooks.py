@@ -243,7 +243,7 @@ def main() -> int:
         changed = "written" if write(notebook, path) else "unchanged"
         print(f"{name}: {changed}, {time.monotonic() - start:.0f} s", flush=True)
     if not arguments.stamp:
-        from live import write_live  # it imports torch, which --stamp does without
+        from tools.live import write_live  # it imports torch, which --stamp does without
 
         write_live()
     return 1 if failed else 0
