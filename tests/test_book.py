@@ -157,12 +157,6 @@ def test_live_cells_are_not_offered():
         assert "thebe" not in path.read_text(encoding="utf-8").lower(), path.name
 
 
-def test_every_benchmark_table_is_on_its_page():
-    page = (HTML / "book" / "costs.html").read_text(encoding="utf-8")
-    for path in sorted((ROOT / "results").glob("*/bench*.json")):
-        assert f"results/{path.parent.name}/{path.name}" in page
-
-
 def test_every_claim_of_every_chapter_is_on_the_page_of_claims(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
     read = script("book/_ext/claim_tables.py").claims_of

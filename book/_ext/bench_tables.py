@@ -1,14 +1,9 @@
-"""The directive `bench-tables`: every results/*/bench*.json as tables, with machine and date."""
+"""One table of a benchmark, whole, in Markdown: a row for each size, pass and candidate."""
 
-import json
-from pathlib import Path
+from generated import markdown_table
 
-from docutils import nodes
-from generated import in_order_of_chapters, markdown_table, sections
-from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
-
-CELL_BREAK = "<br>"
+TITLES = ["Size", "Pass", "Candidate", "Time, ms", "Ratio [quartiles]", "Peak, MiB"]
+EXTRA = {"launches": "Launches", "error": "Error"}
 
 
 def figure(value: float) -> str:
@@ -24,54 +19,52 @@ def figure(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def candidate_cell(candidate: dict | None, is_baseline: bool) -> str:
-    """Milliseconds, the ratio with its quartiles, then what else was measured, one a line."""
-    if not candidate:
-        return "not run"
-    lines = [f"{figure(candidate['ms'])} ms"]
-    ratio = candidate.get("ratio")
-    if is_baseline:
-        lines.append("ratio 1")
-    elif ratio:
-        quartiles = f"[{figure(ratio['q1'])}, {figure(ratio['q3'])}]"
-        lines.append(f"**{figure(ratio['median'])}** {quartiles}")
-    if candidate.get("peak_mib") is not None:
-        lines.append(f"{figure(candidate['peak_mib'])} MiB")
-    if candidate.get("launches") is not None:
-        lines.append(f"{candidate['launches']} launches")
-    if candidate.get("error"):
-        lines.append(f"error {candidate['error']:.0e}")
-    return CELL_BREAK.join(lines)
+def between(q1: float, median: float, q3: float) -> str:
+    return f"{figure(median)} [{figure(q1)}, {figure(q3)}]"
 
 
-def size_cell(size: dict) -> str:
-    """`order 468`, `T 784`, one a line: the names as the benchmark gives them."""
-    return CELL_BREAK.join(f"{name} {value:,}" for name, value in size.items())
+def size_of(row: dict) -> str:
+    """`order 468, T 784`: the names as the benchmark gives them."""
+    return ", ".join(f"{name} {value:,}" for name, value in row["size"].items())
+
+
+def candidate_cells(one: dict | None, extra: list[str]) -> list[str]:
+    if not one:
+        return ["not run", *[""] * (2 + len(extra))]
+    ratio, peak = one["ratio"], one.get("peak_mib")
+    cells = [
+        figure(one["ms"]),
+        between(ratio["q1"], ratio["median"], ratio["q3"]),
+        "" if peak is None else figure(peak),
+    ]
+    spelled = {"launches": str, "error": lambda error: f"{error:.0e}" if error else "0"}
+    return cells + [spelled[key](one[key]) if key in one else "" for key in extra]
 
 
 def table_lines(table: dict) -> list[str]:
-    """One benchmark table in Markdown: a row a size and pass, a column a candidate."""
-    names: list[str] = [table["baseline"]]
+    """The size and the pass stand once, at their first candidate."""
+    candidates = [one for row in table["rows"] for one in row["candidates"].values() if one]
+    extra = [key for key in EXTRA if any(key in one for one in candidates)]
+    rows = []
     for row in table["rows"]:
-        names += [name for name in row["candidates"] if name not in names]
-    rows = [
-        [size_cell(row["size"]), row["pass"]]
-        + [candidate_cell(row["candidates"].get(n), n == table["baseline"]) for n in names]
-        for row in table["rows"]
-    ]
+        head = [size_of(row), row["pass"]]
+        for name, one in row["candidates"].items():
+            rows.append([*head, name, *candidate_cells(one, extra)])
+            head = ["", ""]
+    note = [f"This table was {table['note']}.", ""] if "note" in table else []
     return [
-        f"**{table['title']}**",
+        f"Ratios are to *{table['baseline']}*.",
         "",
-        ":::{div} bench-table",
-        *markdown_table(["Size", "Pass", *names], rows),
-        ":::",
+        "::::{div} bench-table",
+        *markdown_table([*TITLES, *(EXTRA[key] for key in extra)], rows),
+        "::::",
         "",
-        *([f"This table was {table['note']}.", ""] if "note" in table else []),
+        *note,
     ]
 
 
 def machine_line(environment: dict) -> str:
-    """The sentence that says where and when a file was measured."""
+    """The sentence that says where and when something was measured."""
     threads = environment.get("threads")
     parts = [
         str(environment.get("device_name") or environment.get("device") or "unknown machine"),
@@ -81,35 +74,3 @@ def machine_line(environment: dict) -> str:
         str(environment.get("date", ""))[:10],
     ]
     return "Measured on " + ", ".join(part for part in parts if part) + "."
-
-
-def file_lines(path: Path, bench: dict) -> list[str]:
-    """The section of one results file."""
-    stem = path.parent.name
-    where = "" if bench["environment"]["device"] == "cpu" else " on a GPU"
-    lines = [f"## {bench['title']}{where}", "", machine_line(bench["environment"])]
-    lines += [f"Chapter: {{doc}}`{stem}`. File: `results/{stem}/{path.name}`.", ""]
-    for table in bench["tables"]:
-        lines += table_lines(table)
-    return lines
-
-
-class BenchTables(SphinxDirective):
-    """Takes no argument: a new chapter's file appears by itself."""
-
-    def run(self) -> list[nodes.Node]:
-        results = Path(self.env.srcdir) / "results"
-        # The list of files may change while no page does.
-        self.env.note_reread()
-        lines: list[str] = []
-        for path in in_order_of_chapters(results.glob("*/bench*.json"), results.parent):
-            self.env.note_dependency(str(path))
-            lines += file_lines(path, json.loads(path.read_text(encoding="utf-8")))
-        if not lines:
-            lines = ["No benchmark has been run yet: `make bench`."]
-        return sections(self, lines, "bench")
-
-
-def setup(app: Sphinx) -> dict:
-    app.add_directive("bench-tables", BenchTables)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
