@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "autocast": (set(), {"torch"}),
     "awake": (set(), set()),
     "checks": (set(), {"torch"}),
+    "claims": ({"verdicts"}, {"IPython"}),
     "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
     "dca": ({"checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
@@ -135,9 +136,7 @@ def places(root: Path, stem: str) -> dict[str, bool]:
         f"book/notation.csv: rows of {stem}": any(r["chapter"] == stem for r in notation(root)),
         "book/references.bib: the paper that book/intro.md cites": claim is not None
         and f"{{{claim[1]}," in text("book/references.bib"),
-        f"book/claims.md: {stem} in its list": stem in text("book/claims.md").splitlines(),
-        "book/intro.md: a card": f"\n:link: {stem}\n" in intro
-        and f"_static/cards/{stem}.svg" in intro,
+        "book/intro.md: a card": f"\n- chapter: {stem}\n" in intro,
         "book/intro.md: a row of what the papers claim": claim is not None,
         "book/teaching.md: a row of both syllabuses": len(weeks) == 2
         and all(f"<{stem}>`" in table for table in weeks),

@@ -157,20 +157,44 @@ def test_live_cells_are_not_offered():
         assert "thebe" not in path.read_text(encoding="utf-8").lower(), path.name
 
 
-def test_every_claim_of_every_chapter_is_on_the_page_of_claims(monkeypatch):
+def shown_on(page: str) -> str:
+    text = (HTML / "book" / page).read_text(encoding="utf-8")
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", text)))
+
+
+def typeset(text: str) -> str:
+    return re.sub(r"\s+", " ", text.replace("'", "’"))
+
+
+def test_every_claim_of_every_chapter_is_on_the_page_of_claims(claim_tables):
+    page = shown_on("claims.html")
+    for stem in chapters():
+        for claim, verdict, found, _ in claim_tables.rows_of(ROOT / "book" / f"{stem}.ipynb"):
+            for part in (claim, verdict, found):
+                assert typeset(part) in page, stem
+
+
+def test_the_first_page_counts_the_verdicts_of_all_chapters(claim_tables):
+    counted = claim_tables.tally(ROOT, list(chapters()))
+    assert [word.partition(" ")[2] for word in counted] == claim_tables.words(ROOT)
+    page = shown_on("intro.html")
+    assert f"Of the {sum(counted.values())} claims" in page
+    for verdict, count in counted.items():
+        sign, _, word = verdict.partition(" ")
+        assert f"{sign} {count} {word}" in page
+
+
+def test_each_link_of_a_claim_leads_to_a_section():
+    page = Page(HTML / "book" / "claims.html")
+    for stem in chapters():
+        links = [one for one in page.links if one.startswith(f"{stem}.html#")]
+        assert len(links) >= 4, stem
+
+
+@pytest.fixture
+def claim_tables(monkeypatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    read = script("book/_ext/claim_tables.py").claims_of
-
-    def plain(text: str) -> str:
-        return re.sub(r"\s+", " ", text.replace("'", "’"))
-
-    page = (HTML / "book" / "claims.html").read_text(encoding="utf-8")
-    shown = plain(html.unescape(re.sub(r"<[^>]+>", " ", page)))
-    for chapter in (ROOT / "book" / f"{stem}.ipynb" for stem in chapters()):
-        for line in read(chapter)[2:]:
-            claim, _, verdict = (cell.strip() for cell in line.strip("|").split("|"))
-            assert plain(claim) in shown, chapter.name
-            assert plain(verdict) in shown, chapter.name
+    return script("book/_ext/claim_tables.py")
 
 
 def test_no_page_leads_to_an_address_that_is_not_there_yet():

@@ -182,8 +182,8 @@ BROKEN: dict[str, Callable[[Path], None]] = {
     "book/references.bib": lambda root: replace(
         root / "book/references.bib", "{chilkuri2021parallelizing,", "{chilkuri,"
     ),
-    "book/claims.md": lambda root: replace(root / "book/claims.md", "\nlmu\n", "\n"),
-    "book/intro.md: a card": lambda root: replace(root / "book/intro.md", ":link: lmu\n", ""),
+    "book/costs": lambda root: (root / "book/costs/lmu.md").unlink(),
+    "book/intro.md: a card": lambda root: replace(root / "book/intro.md", "- chapter: lmu\n", ""),
     "book/intro.md: a row": lambda root: replace(root / "book/intro.md", "| {doc}`lmu`", "| LMU"),
     "book/teaching.md": lambda root: replace(root / "book/teaching.md", "{doc}`LMU <lmu>`", "LMU"),
     "tools/cards.py": lambda root: replace(root / "tools/cards.py", "def lmu()", "def no()"),
