@@ -32,7 +32,8 @@ EXPERIMENTS := $(sort $(wildcard experiments/$(CHAPTER)/*.py))
 BENCHMARKS  := $(sort $(wildcard benchmarks/bench_$(CHAPTER).py))
 
 # What the pages are made of.
-BOOK_SOURCES := _config.yml _toc.yml pyproject.toml tools/address.py tools/first_cell.py \
+BOOK_SOURCES := _config.yml _toc.yml pyproject.toml CHANGELOG.md CITATION.cff tools/address.py \
+	tools/first_cell.py code/archbook/verdicts.py \
 	code/archbook/__init__.py \
 	$(wildcard assignments/*/*.ipynb assignments/*/mistakes.toml) \
 	$(shell find book results -type f -not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
@@ -185,8 +186,8 @@ parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in a
 
 # The tests of the package; the others are of pages, tools and this repository.
 OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
-	address alone assignments% book browser files live mutants notebooks phone plain_notebooks print \
-	release repository tools weight workflows), $(wildcard tests/test_*.py))
+	address alone assignments% book browser claims costs discovery files live mutants notebooks phone \
+	plain_notebooks print release repository search tools weight workflows), $(wildcard tests/test_*.py))
 
 .PHONY: lowest
 lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the lowest versions that it declares (Python 3.11)

@@ -207,7 +207,8 @@ def test_no_page_leads_to_an_address_that_is_not_there_yet():
 def test_a_chapter_is_run_and_downloaded_as_its_plain_notebook(stem: str):
     page = Page(HTML / "book" / f"{stem}.html")
     notebooks = [link for link in page.links if link.endswith(".ipynb")]
-    wanted = {f"../_static/notebooks/{stem}.ipynb", f"http://localhost:8888/lab/tree/{stem}.ipynb"}
+    wanted = {f"../_static/{folder}/{stem}.ipynb" for folder in ("notebooks", "assignments")}
+    wanted.add(f"http://localhost:8888/lab/tree/{stem}.ipynb")
     address = public_address()
     if address and (colab := address.colab(f"{stem}.ipynb")):
         wanted.add(colab)
@@ -229,7 +230,7 @@ def test_the_chapters_stand_in_one_order_everywhere():
     def linked(page: str, start: str = "bd-article", end: str = "</article>") -> list[str]:
         text = (HTML / "book" / f"{page}.html").read_text(encoding="utf-8")
         part = text[text.index(start) :].partition(end)[0]
-        found = re.findall(r'href="(\w+)\.html"', part)
+        found = re.findall(r'href="(?:costs/)?(\w+)\.html"', part)
         return [stem for stem in dict.fromkeys(found) if stem in chapters()]
 
     notation = (ROOT / "book" / "notation.md").read_text(encoding="utf-8")

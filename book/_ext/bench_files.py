@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 TRAINING = "forward+backward"
 NEAR = 0.05  # a median this close to 1 is called level
 
@@ -47,13 +45,6 @@ class Comparison:
 def files_of(root: Path, stem: str) -> list[Path]:
     """CPU first: `bench.json` sorts before `bench_cuda.json`."""
     return sorted((root / "results" / stem).glob("bench*.json"))
-
-
-def chapters(root: Path) -> list[str]:
-    """The stems in the order of the book."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    (part,) = (part for part in toc["parts"] if part["caption"] == "Architectures")
-    return [Path(page["file"]).name for page in part["chapters"]]
 
 
 def read(root: Path, stem: str, file: str) -> dict:

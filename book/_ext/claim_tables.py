@@ -3,15 +3,17 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench_files import chapters
 from docutils import nodes
 from generated import markdown_table, sections
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from tools.chapters import chapters
 
+OURS = "(ours)"
 FIRST = "| claim | verdict | what was found | where |"
 
 
@@ -50,10 +52,13 @@ def words(root: Path) -> list[str]:
     return re.findall(r'^[A-Z_]+ = "([a-z ]+)"$', text, re.MULTILINE)
 
 
-def tally(root: Path, stems: list[str]) -> dict[str, int]:
-    """How often each verdict was given; the keys have its sign: `✓ reproduced`."""
+def tally(root: Path, stems: Sequence[str]) -> dict[str, int]:
+    """How often each verdict was given on a paper's claim; the keys have its sign: `✓ reproduced`.
+
+    What a chapter asked by itself, marked (ours), is not counted.
+    """
     rows = [row for stem in stems for row in rows_of(root / "book" / f"{stem}.ipynb")]
-    counted = Counter(verdict for _, verdict, _, _ in rows)
+    counted = Counter(verdict for claim, verdict, _, _ in rows if not claim.startswith(OURS))
     order = words(root)
     return dict(sorted(counted.items(), key=lambda one: order.index(one[0].partition(" ")[2])))
 
@@ -68,7 +73,7 @@ class Claims(SphinxDirective):
             self.env.note_dependency(str(root / "book" / f"{stem}.ipynb"))
         return sections(self, self.lines(root, stems), "claims")
 
-    def lines(self, root: Path, stems: list[str]) -> list[str]:
+    def lines(self, root: Path, stems: Sequence[str]) -> list[str]:
         lines: list[str] = []
         for stem in stems:
             path = root / "book" / f"{stem}.ipynb"
@@ -81,7 +86,7 @@ class Claims(SphinxDirective):
 class Tally(Claims):
     """A row for each chapter and one for all."""
 
-    def lines(self, root: Path, stems: list[str]) -> list[str]:
+    def lines(self, root: Path, stems: Sequence[str]) -> list[str]:
         every = tally(root, stems)
         rows = []
         for stem in stems:

@@ -18,7 +18,7 @@ import re
 from html import escape
 from pathlib import Path
 
-from bench_files import Comparison, chapters, compare, comparisons, files_of, read, table_of
+from bench_files import Comparison, compare, comparisons, files_of, read, table_of
 from bench_files import rows_with as rows_of
 from bench_tables import between, figure, machine_line, size_of, table_lines
 from docutils import nodes
@@ -28,6 +28,7 @@ from log_panels import RIGHT, WIDTH, Series, legend, mark, panel, picture, ticks
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from tools.chapters import chapters
 
 MOST_ROWS = 8
 SIGNS = {"faster": "▲", "level": "=", "slower": "▼"}
@@ -126,7 +127,8 @@ def growth_lines(table: dict, unit: str) -> list[str]:
         start = f"{started[0]:,}" if started else "all"
         rows.append([name, slope(one, "time"), slope(one, "memory"), start])
     titles = ["Grows as a power of the size", "Time", "Memory", f"Fitted from {unit}"]
-    return [*markdown_table(titles, rows), ""]
+    lines = markdown_table(titles, rows)
+    return ["::::{dropdown} Slopes, fitted and expected", *lines, "::::", ""]
 
 
 def figure_html(table: dict, names: list[str], size: str, unit: str) -> str:

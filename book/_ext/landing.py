@@ -5,13 +5,13 @@ from html import escape
 from pathlib import Path
 
 import yaml
-from bench_files import chapters
 from claim_tables import cells_of, rows_of, tally
 from docutils import nodes
 from generated import sections
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from tools.chapters import chapters
 
 ABOUT = re.compile(r"\*\*Assumed:\*\* (.+?)\. \*\*Time:\*\* about (\d+) minutes\.")
 
@@ -62,8 +62,8 @@ class Doors(SphinxDirective):
         ]
         head = sections(self, lines, "doors")
         text = (
-            f'<p class="tally">Of the <b>{sum(counted.values())}</b> claims that the papers make '
-            f"and we judged: {chips}</p>"
+            f'<p class="tally">Of the <b>{sum(counted.values())}</b> claims of the papers '
+            f"that we judged: {chips}</p>"
         )
         link = sections(self, ["{doc}`Which claims held <claims>`, one by one."], "doors")
         return [*head, nodes.raw("", text, format="html"), *link]
@@ -78,8 +78,8 @@ class Cards(SphinxDirective):
         root = Path(self.env.srcdir)
         cards = yaml.safe_load("\n".join(self.content))
         given = [card["chapter"] for card in cards]
-        if given != chapters(root):
-            raise ExtensionError(f"cards: wanted the order {chapters(root)}, given {given}")
+        if given != (wanted := list(chapters(root))):
+            raise ExtensionError(f"cards: wanted the order {wanted}, given {given}")
         lines = [":::::{grid} 1 2 2 3", ":gutter: 3", ""]
         for number, card in enumerate(cards, 1):
             stem = card["chapter"]

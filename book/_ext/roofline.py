@@ -7,12 +7,13 @@ or by the first part of it.
 
 from pathlib import Path
 
-from bench_files import chapters, files_of, read
+from bench_files import files_of, read
 from bench_tables import figure
 from docutils import nodes
 from log_panels import COLOURS, Axes, legend, mark, picture
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from tools.chapters import chapters
 
 INTENSITY, SPEED = "FLOP per byte", "GFLOP/s"
 
