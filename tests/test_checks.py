@@ -1,5 +1,8 @@
 """The input checks that every model shares: what passes, what is refused, and in which words."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -191,3 +194,44 @@ def test_checks_of_values_are_skipped_while_compiling():
     compiled = torch.compile(double, fullgraph=True, backend="eager")
     for length in (3, 4, 5):  # the second length makes the shape symbolic
         assert compiled(torch.full((length,), NAN)).isnan().all()
+
+
+# ---- the switch belongs to its thread ----
+
+
+def in_a_thread(call) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call).result()
+
+
+def test_another_thread_goes_on_checking():
+    def refuses() -> None:
+        with pytest.raises(ValueError, match="wanted x to be finite"):
+            require_finite("x", ones(2) * NAN)
+
+    with value_checks(False):
+        in_a_thread(refuses)
+        require_finite("x", ones(2) * NAN)
+
+
+def test_blocks_of_two_threads_that_overlap_leave_both_as_they_were():
+    opened, closed = threading.Event(), threading.Event()
+
+    def outlasts() -> None:
+        with value_checks(False):
+            opened.set()
+            closed.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        with value_checks(False):
+            other = pool.submit(outlasts)
+            opened.wait(10)
+        closed.set()
+        other.result()
+        pool.submit(test_the_checks_are_on).result()
+    test_the_checks_are_on()
+
+
+def test_the_checks_are_on():
+    with pytest.raises(ValueError, match="wanted x to be finite"):
+        require_finite("x", ones(2) * NAN)

@@ -1,6 +1,7 @@
 """Input checks shared by every model: each error names what was wanted and what was given."""
 
 import operator
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import SupportsIndex, cast
@@ -8,23 +9,32 @@ from typing import SupportsIndex, cast
 import torch
 from torch import Tensor
 
-_values_are_checked = True
+
+class _Switch(threading.local):
+    """Of one thread: others go on checking, and none can leave it switched off for all."""
+
+    values = True
+
+
+_switch = _Switch()
 
 
 @contextmanager
 def value_checks(enabled: bool) -> Iterator[None]:
-    """Switch the checks that read tensor values (NaN, ranges) on or off inside the block.
+    """Switch the checks that read tensor values (NaN, ranges) on or off in this thread's block.
 
     Reading a value makes a GPU wait for its queue; a training loop that trusts its data may
     switch them off. Checks of shape, dtype and device cost nothing and always run.
     """
-    global _values_are_checked  # noqa: PLW0603  a switch of the process, put back below
-    before = _values_are_checked
-    _values_are_checked = enabled
+    if torch.compiler.is_compiling():  # where no value is read anyway
+        yield
+        return
+    before = _switch.values
+    _switch.values = enabled
     try:
         yield
     finally:
-        _values_are_checked = before
+        _switch.values = before
 
 
 def require_positive_int(name: str, value: int) -> None:
@@ -147,4 +157,4 @@ def require_false(
 
 
 def _values_are_read(value: Tensor) -> bool:
-    return not torch.compiler.is_compiling() and _values_are_checked and not value.is_meta
+    return not torch.compiler.is_compiling() and _switch.values and not value.is_meta
