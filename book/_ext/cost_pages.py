@@ -258,8 +258,8 @@ def overview_rows(root: Path, found: dict[str, list[Comparison]]) -> list[list[s
     return rows
 
 
-ROW, HEAD = 17, 24
-NAMES = 176
+ROW, HEAD = 34, 24
+LEFT = 12
 
 
 def strip(title: str, many: list[Comparison], ends: tuple[float, float]) -> str:
@@ -268,7 +268,7 @@ def strip(title: str, many: list[Comparison], ends: tuple[float, float]) -> str:
     low, high = math.log(ends[0]), math.log(ends[1])
 
     def across(value: float) -> float:
-        return NAMES + (WIDTH - NAMES - RIGHT) * (math.log(value) - low) / (high - low)
+        return LEFT + (WIDTH - LEFT - RIGHT) * (math.log(value) - low) / (high - low)
 
     parts = [f'<text class="title" x="4" y="14">{title}</text>']
     for value in ticks(*ends):
@@ -278,13 +278,12 @@ def strip(title: str, many: list[Comparison], ends: tuple[float, float]) -> str:
         parts.append(f'<text x="{x:.1f}" y="{floor + 14}" text-anchor="middle">{value:g}</text>')
     said = []
     for at, one in enumerate(many):
-        y, ratio = HEAD + ROW * at + 8, one.largest[1]
+        y, ratio = HEAD + ROW * at + 22, one.largest[1]
         twice = [(each.other, each.machine) for each in many].count((one.other, one.machine)) > 1
         other = f"{one.other}, {one.table}" if twice else one.other
-        other = other if len(other) <= 21 else other[:20] + "…"
         name = f"{other}, {device(one.machine)}"
         series = {"faster": 2, "level": 3, "slower": 1}[ratio.word]
-        parts.append(f'<text x="{NAMES - 8}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<text x="4" y="{y - 9}">{escape(name)}</text>')
         parts.append(
             f'<g class="series-{series}"><path class="line" d="M{across(ratio.q1):.1f} {y}'
             f'H{across(ratio.q3):.1f}"/>{mark(0, across(ratio.median), y)}</g>'
