@@ -180,6 +180,10 @@ pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromiu
 mutants: $(VENV)/.installed ## break the code on purpose: the tests must see every fault of tests/mistakes (CHAPTER=lmu)
 	@$(PY) -m tools.mutants $(STEM) --jobs $(JOBS)
 
+.PHONY: kills
+kills: $(VENV)/.installed ## kill -9 a run of two processes at random moments: the numbers stay the same (KILLS=10)
+	@KILLS=$(or $(KILLS),10) $(PY) -m pytest -q tests/test_running_parallel.py -k random_moments
+
 .PHONY: parity
 parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in an environment of its own (1 GB)
 	@$(PARITY_VENV)/bin/python -m pytest -q -m parity tests/test_*_parity.py

@@ -64,6 +64,7 @@ def block_mask(sizes: list[tuple[int, int]], rows: int, columns: int) -> Tensor:
 
 def gradients(module: nn.Module, total: Tensor) -> dict[str, Tensor]:
     """Of all parameters; zero where `total` does not depend on one."""
+    module.requires_grad_()  # the contact head's too, which no letter trains
     names, weights = zip(*module.named_parameters(), strict=True)
     grads = torch.autograd.grad(total, weights, allow_unused=True)
     pairs = zip(names, weights, grads, strict=True)

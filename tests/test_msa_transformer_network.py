@@ -379,6 +379,7 @@ def test_at_first_every_letter_is_equally_likely():
 
 def test_every_parameter_gets_a_gradient():
     net = MSATransformer(**{**SMALL, **SILENT})
+    net.contact_head.requires_grad_(True)
     output = net(alignment(2, 16, 16), return_contacts=True)
     loss = output.logits.square().sum() + output.contacts.square().sum()
     loss.backward()

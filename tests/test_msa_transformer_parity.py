@@ -136,6 +136,7 @@ def test_masked_and_rare_tokens_give_the_same_too(both):
 def test_gradients_equal_theirs(both):
     """By every weight, under their names: the loader's renaming, run on gradients."""
     theirs, ours = both
+    ours.contact_head.requires_grad_(True)
     tokens = alignment(2, 5, 9)
     out, wanted = ours(tokens, return_contacts=True), theirs(tokens, **EVERYTHING)
     weights = [normal(*part.shape, seed=7) for part in (out.logits, out.contacts)]

@@ -58,7 +58,7 @@ def test_a_field_without_a_default_is_said_to_be_set_by_the_variant():
 
 
 def test_only_what_was_typed_is_an_override(parse):
-    assert set(parse("")) == {"size", "seeds", "variants", "device", "again", "shard"}
+    assert set(parse("")) == {"size", "seeds", "variants", "device", "again", "shard", "fsdp"}
     assert parse("")["size"] == "tiny"
 
 

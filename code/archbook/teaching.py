@@ -26,6 +26,8 @@ def assert_same_module(mine: nn.Module, reference: nn.Module, *inputs: Any, **kw
         if not isinstance(module, nn.Module):
             raise TypeError(f"wanted two torch modules, given {type(module).__name__}")
     mine, reference = copy.deepcopy(mine).double(), copy.deepcopy(reference).double()
+    for module in (mine, reference):
+        module.requires_grad_()  # weights that training leaves alone are compared all the same
     _redraw(reference)
     _load(mine, reference)
     arguments = _map((inputs, kwargs), _leaf)

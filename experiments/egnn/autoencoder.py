@@ -22,7 +22,7 @@ from archbook.egnn.autoencoder import (
     reconstruction_loss,
     reconstruction_scores,
 )
-from archbook.running import Run, main
+from archbook.running import Run, main, mean_over_processes, share, share_weight
 
 FAMILIES = {"community": community_graphs, "erdos_renyi": erdos_renyi_graphs}
 PARTS = ("train", "valid", "test")
@@ -90,6 +90,7 @@ def train(config: Config, run: Run) -> dict:
         config.encoder, config.hidden, config.layers, embedding=config.embedding
     )
     model = model.to(run.device)
+    network = run.data_parallel(model)
     chosen = copy.deepcopy(model)  # the weights of the epoch with the lowest validation loss
     best = {"valid_bce": float("inf"), "epoch": 0}
     curve = {"curve_epoch": [], "curve_train_bce": [], "curve_valid_bce": []}
@@ -105,9 +106,14 @@ def train(config: Config, run: Run) -> dict:
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             total = torch.zeros((), device=run.device)
             for batch in batches_of(size, config.batch, draw):
-                nodes = size[batch].max()
-                adjacency, mask = fit.adjacency[batch, :nodes, :nodes], fit.mask[batch, :nodes]
-                loss = reconstruction_loss(model(adjacency, mask, generator=draw), adjacency, mask)
+                nodes, own = int(size[batch].max()), share(batch)
+                adjacency, mask = fit.adjacency[own, :nodes, :nodes], fit.mask[own, :nodes]
+                noise = None
+                if model.noisy:  # of all graphs, so that each has its own in whatever process
+                    shape = (len(batch), nodes, config.embedding)
+                    noise = share(torch.randn(shape, generator=draw)).to(run.device)
+                loss = reconstruction_loss(network(adjacency, mask, noise), adjacency, mask)
+                loss = share_weight(batch) * loss
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -116,7 +122,7 @@ def train(config: Config, run: Run) -> dict:
                 total += loss.detach() * len(batch)
             bce = scores_of(model, valid, noise_seed=0)["bce"]
             curve["curve_epoch"].append(epoch + 1)
-            curve["curve_train_bce"].append(total.item() / config.graphs)
+            curve["curve_train_bce"].append(mean_over_processes(total) / config.graphs)
             curve["curve_valid_bce"].append(bce)
             if bce < best["valid_bce"]:
                 best.update(valid_bce=bce, epoch=epoch + 1)

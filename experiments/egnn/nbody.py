@@ -19,7 +19,7 @@ from archbook.checks import value_checks
 from archbook.data.nbody import NBodySet, nbody_set
 from archbook.egnn import GNN, NBodyEGNN, RadialField
 from archbook.egnn.nbody import every_pair
-from archbook.running import Run, Ship, main
+from archbook.running import Run, Ship, main, share, share_weight
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,7 @@ def train(config: Config, run: Run) -> dict:
         nbody_set(part, size, config.along_x).to(run.device) for part, size in sizes.items()
     )
     model = build(config).to(run.device)
+    network = run.data_parallel(model)
     if isinstance(model, Linear):
         model.fit(fit)
     chosen = copy.deepcopy(model)  # the weights of the epoch with the lowest validation error
@@ -207,12 +208,12 @@ def train(config: Config, run: Run) -> dict:
         # Not `running.fit`: it counts epochs, and validates after some of them.
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             for batch in torch.randperm(config.systems, generator=shuffle).split(config.batch):
-                data = fit.take(batch)
+                data = fit.take(share(batch))
                 x, v, target = data.x, data.v, data.target
                 if config.rotated:
                     Q = rotation(shuffle).to(run.device)
                     x, v, target = x @ Q.T, v @ Q.T, target @ Q.T
-                loss = mse_loss(model(x, v, data.charges), target)
+                loss = share_weight(batch) * mse_loss(network(x, v, data.charges), target)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

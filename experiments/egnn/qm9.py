@@ -34,7 +34,7 @@ from archbook.data.qm9 import (
 )
 from archbook.egnn import EGNNRegressor, complete_edges
 from archbook.egnn.schnet import SchNet
-from archbook.running import Run, main
+from archbook.running import Run, main, share, share_weight
 
 UNITS = {"gap": "mev", "mu": "debye", "U0": "mev"}
 FEATURES = 15  # of an atom
@@ -161,10 +161,8 @@ class Graphs:
         inputs = {"h": self.h[atoms], "x": self.x[atoms], "edges": edges}
         return inputs | {"graph": graph, "graphs": len(which)}, self.y[which]
 
-    def batches(self, size: int, shuffle: torch.Generator | None = None) -> Iterator:
-        count = len(self.molecules)
-        order = torch.arange(count) if shuffle is None else torch.randperm(count, generator=shuffle)
-        return map(self.batch, order.split(size))
+    def batches(self, size: int) -> Iterator:
+        return map(self.batch, torch.arange(len(self.molecules)).split(size))
 
 
 def network(config: Config, targets: int) -> nn.Module:
@@ -186,6 +184,7 @@ def fit_network(config: Config, run: Run, parts: dict[str, Molecules], *, y: dic
     """(test errors, normalised; further metrics) of the epoch with the least validation error."""
     graphs = {part: Graphs(parts[part], y[part], run.device) for part in parts}
     model = network(config, y["train"].shape[1]).to(run.device)
+    trained = run.data_parallel(model)
     chosen = copy.deepcopy(model)
     best = {"valid_error": errors(model, graphs["valid"], config.batch).mean().item(), "epoch": 0}
     curve = {"curve_epoch": [], "curve_valid_error": []}
@@ -198,8 +197,10 @@ def fit_network(config: Config, run: Run, parts: dict[str, Molecules], *, y: dic
     with value_checks(False):
         # Not `running.fit`: it counts epochs, of batches that share nothing but their size.
         for epoch in run.steps(config.epochs, best=best, curve=curve, shuffle=shuffle, **state):
-            for inputs, answer in graphs["train"].batches(config.batch, shuffle):
-                loss = (model(**inputs) - answer).abs().mean(0).sum()
+            order = torch.randperm(len(graphs["train"].molecules), generator=shuffle)
+            for batch in order.split(config.batch):
+                inputs, answer = graphs["train"].batch(share(batch))
+                loss = share_weight(batch) * (trained(**inputs) - answer).abs().mean(0).sum()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

@@ -14,7 +14,7 @@ from torch.nn.functional import smooth_l1_loss
 from archbook.checks import value_checks
 from archbook.data.nbody import draw_systems, simulate
 from archbook.egnn import EGNN, complete_edges
-from archbook.running import Run, cosine_adam, fit, main
+from archbook.running import Run, cosine_adam, fit, main, share
 
 SEEDS_OF = {"train": 50, "valid": 51, "test": 52}  # of the simulated systems
 LEAP = 100  # simulator steps a model step
@@ -52,6 +52,8 @@ class Leap(nn.Module):
     def __init__(self, hidden: int, layers: int):
         super().__init__()
         self.body = EGNN(1, hidden, layers, edge_features=1, velocity=True)
+        # Features of the last layer lead nowhere: said to torch, as in `NBodyEGNN`.
+        self.body.layers[-1].phi_h.requires_grad_(False)
 
     def forward(self, x: Tensor, v: Tensor, charges: Tensor) -> tuple[Tensor, Tensor]:
         shape = x.shape
@@ -136,7 +138,8 @@ def train(config: Config, run: Run) -> dict:
     held_out = pairs("valid", 2000, torch.Generator().manual_seed(0))
 
     def loss() -> Tensor:
-        return loss_of(model, data["train"], pairs("train", config.batch, draw))
+        system, frame = pairs("train", config.batch, draw)
+        return loss_of(model, data["train"], (share(system), share(frame)))
 
     def look(step: int, _: list[float]) -> None:
         if step % config.check_every and step < config.train_steps:

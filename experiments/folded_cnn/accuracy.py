@@ -32,7 +32,7 @@ from archbook.folded_cnn import (
     folded_cross_entropy,
     regrouping_report,
 )
-from archbook.running import Run, main
+from archbook.running import Run, held_once, main, mean_over_processes, processes, share
 
 Part = tuple[Tensor, Tensor]  # images as bytes, labels
 
@@ -212,19 +212,19 @@ def as_floats(x: Tensor) -> Tensor:
 
 
 def train(config: Config, run: Run) -> dict:
-    if config.batch % config.fold:
+    if config.batch % (config.fold * processes()):
+        each = f" in each of {processes()} processes" if processes() > 1 else ""
         raise ValueError(
-            f"wanted batch to be divisible by fold = {config.fold}, given {config.batch}"
+            f"wanted batch to be divisible by fold = {config.fold}{each}, given {config.batch}"
         )
-    parts = {
-        name: (as_floats(x.to(run.device)), y.to(run.device))
-        for name, (x, y) in load(config).items()
-    }
+    loaded = held_once(lambda: {name: (as_floats(x), y) for name, (x, y) in load(config).items()})
+    parts = {name: (x.to(run.device), y.to(run.device)) for name, (x, y) in loaded.items()}
     x, y = parts["train"]
     classes = 1 + int(y.max())
     height, width = x.shape[2:]
     model: Any = build(config, height, width, classes=classes)
     model = model.to(run.device, memory_format=torch.channels_last)
+    network = run.data_parallel(model)
     optimizer = torch.optim.Adam(
         model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -247,7 +247,8 @@ def train(config: Config, run: Run) -> dict:
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             before, total = time.process_time(), torch.zeros((), device=run.device)
             for batch in order_of(epoch)[: steps * config.batch].split(config.batch):
-                logits = model(fold_images(x[batch], config.fold))
+                batch = share(batch, config.fold)
+                logits = network(fold_images(x[batch], config.fold))
                 loss = folded_cross_entropy(logits, y[batch], config.fold)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -260,7 +261,7 @@ def train(config: Config, run: Run) -> dict:
             right = 100 * float((found == labels).double().mean())
             curve["curve_epoch"].append(epoch + 1)
             curve["curve_classes"].append(order_of.classes(epoch))
-            curve["curve_loss"].append(float(total) / steps)
+            curve["curve_loss"].append(mean_over_processes(total) / steps)
             curve["curve_valid_accuracy"].append(right)
             if order_of.all_in(epoch) and right > best["valid_accuracy"]:
                 best.update(valid_accuracy=right, epoch=epoch + 1)

@@ -146,4 +146,4 @@ def measure(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    main(__file__, SIZES, measure)
+    main(__file__, SIZES, measure, alone="a stream of images, with nothing to train")

@@ -45,7 +45,7 @@ from archbook.gfnn import (
     PhaseFunctionedNetwork,
     multiply_adds,
 )
-from archbook.running import Run, cosine_adam, fit, main
+from archbook.running import Run, cosine_adam, fit, main, share
 
 COMMANDS = tuple(round(0.8 + 0.2 * k, 1) for k in range(15))  # m/s
 UNSEEN = (1.8, 2.6)  # m/s: no clip moves at a speed between these
@@ -377,9 +377,9 @@ def train(config: Config, run: Run) -> dict:
         x, y = model.scaled(shown.x), (shown.y - model.y_mean) / model.y_std
 
         def loss() -> Tensor:
-            batch = torch.randint(len(shown), (config.batch,), generator=draw)
+            batch = share(torch.randint(len(shown), (config.batch,), generator=draw))
             given = x[batch].clone()
-            noise = torch.randn(config.batch, STATE, generator=draw)
+            noise = share(torch.randn(config.batch, STATE, generator=draw))
             given[:, :STATE] += config.noise * noise.to(run.device)
             return mse_loss(model.standard(given, shown.g[batch]), y[batch])
 

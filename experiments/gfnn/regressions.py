@@ -27,7 +27,7 @@ from archbook.gfnn import (
     PhaseFunctionedNetwork,
     multiply_adds,
 )
-from archbook.running import Run, cosine_adam, fit, main
+from archbook.running import Run, cosine_adam, fit, main, share
 
 MODELS = ("gfnn", "mlp", "fourier", "pfnn", "mann")
 PICTURE = 32  # points a side of the map of the error that is kept
@@ -192,7 +192,7 @@ def train(config: Config, run: Run) -> dict:
     draw = torch.Generator().manual_seed(run.seed)
 
     def loss() -> Tensor:
-        batch = torch.randint(config.points, (config.batch,), generator=draw)
+        batch = share(torch.randint(config.points, (config.batch,), generator=draw))
         return mse_loss(model(shown.g[batch]), shown.y[batch])
 
     rule = cosine_adam(model, config.learning_rate, config.steps)

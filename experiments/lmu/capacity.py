@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 from archbook.checks import value_checks
 from archbook.data import white_signal
 from archbook.lmu import LegendreMemory, LinearMemory, legendre_readout
-from archbook.running import Run, main
+from archbook.running import Run, main, share
 
 DELAYS = (0.0, 0.25, 0.5, 0.75, 1.0)  # in windows
 
@@ -99,18 +99,19 @@ class LSTM(nn.Module):
 def train_lstm(config: Config, run: Run, u: Tensor, *, targets: Tensor) -> tuple[Tensor, int]:
     """Mean square error a delay on the test signals, and the number of training steps."""
     model = LSTM(config.order).to(run.device)
+    network = run.data_parallel(model)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
     shuffle = torch.Generator().manual_seed(run.seed)
     cut, steps = config.signals, 0
     # Not `running.fit`: it trains for a time, not for a number of steps.
     for step in run.steps(1_000_000, model=model, optimizer=optimizer, shuffle=shuffle):
-        batch = torch.randperm(cut, generator=shuffle)[: config.batch]
-        loss = mse_loss(model(u[batch]), targets[batch])
+        batch = share(torch.randperm(cut, generator=shuffle)[: config.batch])
+        loss = mse_loss(network(u[batch]), targets[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         steps = step + 1
-        if run.seconds > config.seconds:
+        if run.is_over(config.seconds):
             break
     with torch.no_grad():
         return (model(u[cut:]) - targets[cut:]).square().mean((0, 1)), steps

@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from archbook.checks import value_checks
 from archbook.data import imdb
 from archbook.lmu import LMU
-from archbook.running import Run, main
+from archbook.running import Run, held_once, main, share, share_weight
 
 PADDING, UNKNOWN = 0, 1
 
@@ -140,9 +140,11 @@ def accuracy(model: nn.Module, tokens: Tensor, labels: Tensor) -> float:
 
 
 def train(config: Config, run: Run) -> dict:
-    parts = {name: (x.to(run.device), y.to(run.device)) for name, (x, y) in load(config).items()}
+    loaded = held_once(lambda: load(config))
+    parts = {name: (x.to(run.device), y.to(run.device)) for name, (x, y) in loaded.items()}
     tokens, labels = parts["train"]
     model = Reader(config).to(run.device)
+    network = run.data_parallel(model)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
     shuffle = torch.Generator().manual_seed(run.seed)
     best = {"valid_accuracy": 0.0, "test_accuracy": 0.0, "epoch": 0}
@@ -152,7 +154,9 @@ def train(config: Config, run: Run) -> dict:
         # Not `running.fit`: it counts epochs, and validates after each.
         for epoch in run.steps(config.epochs, best=best, curve=curve, **state):
             for batch in torch.randperm(len(labels), generator=shuffle).split(config.batch):
-                loss = binary_cross_entropy_with_logits(model(tokens[batch]), labels[batch])
+                own = share(batch)
+                loss = binary_cross_entropy_with_logits(network(tokens[own]), labels[own])
+                loss = share_weight(batch) * loss
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 from archbook.checks import value_checks
 from archbook.data import mackey_glass, nrmse, prediction_pairs
 from archbook.lmu import LMU
-from archbook.running import Run, main
+from archbook.running import Run, main, share, share_weight
 
 AHEAD = 15
 
@@ -128,6 +128,7 @@ def train(config: Config, run: Run) -> dict:
     best = {"valid_nrmse": error(model, *parts["valid"]), "epoch": 0}
     curve = {"curve_seconds": [], "curve_valid_nrmse": []}
     if weights:
+        network = run.data_parallel(model)
         optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
         shuffle = torch.Generator().manual_seed(run.seed)
@@ -136,7 +137,8 @@ def train(config: Config, run: Run) -> dict:
             # Not `running.fit`: it counts epochs, and lowers the rate after each.
             for epoch in run.steps(config.epochs, best=best, curve=curve, shuffle=shuffle, **state):
                 for batch in torch.randperm(len(x), generator=shuffle).split(config.batch):
-                    loss = mse_loss(model(x[batch]), y[batch])
+                    own = share(batch)
+                    loss = share_weight(batch) * mse_loss(network(x[own]), y[own])
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()
                     optimizer.step()

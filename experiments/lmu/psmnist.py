@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data import digits, mnist, permuted
 from archbook.lmu import LMUCell, LMUClassifier
-from archbook.running import Run, Ship, main
+from archbook.running import Run, Ship, held_once, main, share
 
 CLASSES = 10
 
@@ -164,11 +164,11 @@ def _batches(x: Tensor, y: Tensor, size: int = 1000):
 
 
 def train(config: Config, run: Run) -> dict:
-    parts = {
-        name: (x.to(run.device), y.to(run.device)) for name, (x, y) in load(config.data).items()
-    }
+    loaded = held_once(lambda: load(config.data))
+    parts = {name: (x.to(run.device), y.to(run.device)) for name, (x, y) in loaded.items()}
     x, y = parts["train"]
     model = build(config, x.shape[1]).to(run.device)
+    network = run.data_parallel(model)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
     steps_per_epoch = len(y) // config.batch
     total = config.epochs * steps_per_epoch
@@ -184,18 +184,17 @@ def train(config: Config, run: Run) -> dict:
             if step % steps_per_epoch == 0:
                 order[:] = torch.randperm(len(y), generator=shuffle).tolist()
             at = step % steps_per_epoch * config.batch
-            batch = torch.tensor(order[at : at + config.batch], device=run.device)
-            loss = cross_entropy(model(x[batch]), y[batch])
+            batch = share(torch.tensor(order[at : at + config.batch], device=run.device))
+            loss = cross_entropy(network(x[batch]), y[batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             steps = step + 1
-            out_of_time = config.seconds is not None and run.seconds > config.seconds
             if steps % (2 * steps_per_epoch) == 0 and config.seconds is None:
                 curve["curve_seconds"].append(run.seconds)
                 curve["curve_valid_accuracy"].append(accuracy(model, *parts["valid"]))
-            if out_of_time:
+            if run.is_over(config.seconds):
                 break
         metrics = {f"{part}_accuracy": accuracy(model, *parts[part]) for part in ("valid", "test")}
     if config.model == "lmu":

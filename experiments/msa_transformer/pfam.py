@@ -37,7 +37,16 @@ from archbook.msa_transformer import (
     diversity_subsample,
     mask_tokens,
 )
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import (
+    Run,
+    fit,
+    main,
+    mean_over_processes,
+    processes,
+    share,
+    warmed_adamw,
+    whole_weights,
+)
 from archbook.vocabulary import AMINO_ACIDS, FIRST_LETTER, PADDING
 
 DEPTHS = (16, 32, 64, 128, 256)  # rows shown at test time
@@ -154,10 +163,11 @@ def loss_of(
     """Mean surprise at hidden letters, in nats; where a sequence has a gap is not asked."""
     given, hidden = mask_tokens(tokens, draw, config.mask_rate)
     hidden &= tokens != GAP
-    tokens, given, hidden = (x.to(device) for x in (tokens, given, hidden))
+    asked = hidden.sum().item() / processes()  # letters of the whole batch, an even part
+    tokens, given, hidden = (share(x.to(device)) for x in (tokens, given, hidden))
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
         logits = model.letter_logits(model.encode(given)[hidden])
-    return cross_entropy(logits.float(), tokens[hidden])
+    return cross_entropy(logits.float(), tokens[hidden], reduction="sum") / asked
 
 
 def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
@@ -170,6 +180,7 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     draw = torch.Generator().manual_seed(run.seed)
     shown = batches(config, kinds(config)["train"], draw)
     chosen = copy.deepcopy(model)
+    run.shard(model, model.blocks, ("encode", "attend"))
     best = {"valid_loss": float("inf"), "step": 0}
     curve = {"curve_step": [], "curve_loss": [], "curve_valid": []}
 
@@ -183,7 +194,7 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
         curve["curve_valid"].append(valid)
         if valid < best["valid_loss"]:
             best.update(valid_loss=valid, step=step)
-            chosen.load_state_dict(model.state_dict())
+            chosen.load_state_dict(whole_weights(model))
 
     rule = warmed_adamw(model, config.learning_rate, config.steps, betas=(0.9, 0.98))
     with value_checks(False):
@@ -211,7 +222,7 @@ def valid_loss(model: MSATransformer, config: Config, device: torch.device) -> f
     shown = batches(config, kinds(config)["valid"], draw)
     model.eval()
     losses = [
-        loss_of(model, next(shown), config, draw=draw, device=device).item()
+        mean_over_processes(loss_of(model, next(shown), config, draw=draw, device=device))
         for _ in range(config.looks)
     ]
     model.train()

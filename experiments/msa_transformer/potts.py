@@ -24,7 +24,7 @@ from archbook.dca import (
     pseudo_likelihood,
 )
 from archbook.msa_transformer import ContactHead, MSATransformer, contact_features, mask_tokens
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import Run, fit, main, processes, share, warmed_adamw
 
 DEPTHS = (8, 16, 32, 64, 128, 256)  # rows shown at test time
 SEPARATION = 3  # |i - j| of a contact, at least
@@ -112,6 +112,7 @@ def network(config: Config) -> MSATransformer:
 def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     tokens = families(config, "train").tokens().to(run.device)
     model = network(config).to(run.device)
+    run.shard(model, model.blocks, ("encode", "attend"))
     draw = torch.Generator().manual_seed(run.seed)
     curve = {"curve_step": [], "curve_loss": []}
 
@@ -123,9 +124,10 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
         shown = tokens[chosen[:, None], rows]
         letters = (4, 4 + config.letters)
         given, masked = mask_tokens(shown.cpu(), draw, config.mask_rate, letters=letters)
-        given, masked = given.to(run.device), masked.to(run.device)
+        asked = masked.sum().item() / processes()  # letters of the whole batch, an even part
+        shown, given, masked = (share(x.to(run.device)) for x in (shown, given, masked))
         logits = model.letter_logits(model.encode(given)[masked])
-        return cross_entropy(logits, shown[masked])
+        return cross_entropy(logits, shown[masked], reduction="sum") / asked
 
     def look(step: int, losses: list[float]) -> None:
         curve["curve_step"].append(step)

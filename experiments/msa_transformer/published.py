@@ -105,4 +105,4 @@ def measure(config: Config, run: Run) -> dict:
 
 
 if __name__ == "__main__":
-    main(__file__, SIZES, measure)
+    main(__file__, SIZES, measure, alone="published weights, with nothing to train")

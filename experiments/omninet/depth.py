@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, dropout
 
 from archbook.checks import value_checks
 from archbook.omninet import Design, MetaLearner, OmniNet, TokenEmbedding, controls
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import Run, fit, main, share, warmed_adamw
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,11 @@ def accuracy(model: Recall, tokens: Tensor, answers: Tensor) -> float:
 
 def train(config: Config, run: Run) -> dict:
     model = Recall(config).to(run.device)
+    run.shard(model, model.body.blocks)
     draw = torch.Generator().manual_seed(run.seed)
 
     def loss() -> Tensor:
-        tokens, answers = sequences(config.batch, config, draw)
+        tokens, answers = map(share, sequences(config.batch, config, draw))
         return cross_entropy(model(tokens.to(run.device)), answers.to(run.device))
 
     unseen = torch.Generator().manual_seed(10**6 + run.seed)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data import digits, mnist, sign_digits
 from archbook.omninet import Classifier, Design, PatchEmbedding, controls
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import Run, fit, held_once, main, share, warmed_adamw
 
 CLASSES = 10
 
@@ -102,17 +102,19 @@ def accuracy(model: Classifier, x: Tensor, y: Tensor) -> float:
 
 
 def train(config: Config, run: Run) -> dict:
-    parts = {name: (x.to(run.device), y.to(run.device)) for name, (x, y) in load(config).items()}
+    loaded = held_once(lambda: load(config))
+    parts = {name: (x.to(run.device), y.to(run.device)) for name, (x, y) in loaded.items()}
     x, y = parts["train"]
     channels, height, width = x.shape[1:]
     embed = PatchEmbedding((channels, height, width), config.patch, config.hidden)
     body = config.stack(embed.max_length + 1)
     model = Classifier(embed, body, CLASSES, readout="token", dropout=config.dropout)
     model = model.to(run.device)
+    run.shard(model, body.blocks)
     draw = torch.Generator().manual_seed(run.seed)
 
     def loss() -> Tensor:
-        chosen = torch.randint(len(y), (config.batch,), generator=draw).to(run.device)
+        chosen = share(torch.randint(len(y), (config.batch,), generator=draw)).to(run.device)
         return cross_entropy(model(x[chosen]), y[chosen])
 
     with value_checks(False):

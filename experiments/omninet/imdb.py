@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data import imdb
 from archbook.omninet import Classifier, Design, TokenEmbedding, equal_weights
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import Run, fit, main, share, warmed_adamw
 
 PADDING, VOCABULARY = 0, 257  # bytes are 1 to 256
 
@@ -89,10 +89,12 @@ def train(config: Config, run: Run) -> dict:
     embed = TokenEmbedding(VOCABULARY, config.length, config.hidden)
     body = config.stack(config.length)
     model = Classifier(embed, body, 2, dropout=config.dropout).to(run.device)
+    run.shard(model, body.blocks)
     draw = torch.Generator().manual_seed(run.seed)
 
     def loss() -> Tensor:
-        chosen = torch.randint(len(labels), (config.batch,), generator=draw).to(run.device)
+        chosen = share(torch.randint(len(labels), (config.batch,), generator=draw))
+        chosen = chosen.to(run.device)
         given = tokens[chosen]
         return cross_entropy(model(given, given != PADDING), labels[chosen])
 

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data.listops import VOCABULARY, ListOpsDesign, ListOpsSet, listops, root_floor
 from archbook.omninet import Classifier, Design, TokenEmbedding, grid
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import Run, fit, main, share, warmed_adamw
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,14 @@ def train(config: Config, run: Run) -> dict:
     embed = TokenEmbedding(VOCABULARY, config.longest - 1, config.hidden)
     body = config.stack(config.positions)
     model = Classifier(embed, body, 10, readout="token", dropout=config.dropout).to(run.device)
+    run.shard(model, body.blocks)
     draw = torch.Generator().manual_seed(run.seed)
     by_length = train_part.mask.sum(1).argsort(stable=True)
     kind = config.meta if config.partition else "full"
 
     def loss() -> Tensor:
         first = torch.randint(len(by_length) - config.batch + 1, (), generator=draw)
-        chosen = by_length[first : first + config.batch]
+        chosen = share(by_length[first : first + config.batch])
         tokens, mask = trimmed(train_part.tokens[chosen], kind)
         found = model(tokens.to(run.device), mask.to(run.device))
         return cross_entropy(found, train_part.labels[chosen].to(run.device))

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data import shakespeare
 from archbook.omninet import Design, LanguageModel, grid
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import Run, fit, main, share, warmed_adamw
 
 NATS = 0.6931471805599453  # in a bit
 
@@ -82,12 +82,13 @@ def train(config: Config, run: Run) -> dict:
     vocabulary = len(text.characters)
     model = LanguageModel(body, vocabulary, config.context, dropout=config.dropout)
     model = model.to(run.device)
+    run.shard(model, body.blocks)
     draw = torch.Generator().manual_seed(run.seed)
     inside = torch.arange(config.context + 1)
 
     def loss() -> Tensor:
         last = len(train_text) - config.context
-        starts = torch.randint(last, (config.batch, 1), generator=draw)
+        starts = share(torch.randint(last, (config.batch, 1), generator=draw))
         windows = train_text[(starts + inside).to(run.device)]
         return cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())
 

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from archbook.checks import value_checks
 from archbook.data.numbers import LARGEST, english, german, vocabulary
 from archbook.omninet import Decoder, Design, EncoderDecoder, TokenEmbedding, controls
-from archbook.running import Run, fit, main, warmed_adamw
+from archbook.running import Run, fit, main, processes, share, warmed_adamw
 
 PADDING, START, STOP = 0, 1, 2
 LENGTH = 14  # parts of the longest number, start and stop
@@ -90,15 +90,19 @@ def train(config: Config, run: Run) -> dict:
     words = {language: len(vocabulary(language)) for language in ("english", "german")}
     embed = TokenEmbedding(words["english"], LENGTH, config.hidden)
     sizes = {"hidden": config.hidden, "heads": config.heads, "dropout": config.dropout}
-    decoder = Decoder(words["german"], LENGTH, config.layers, **sizes)
-    model = EncoderDecoder(embed, config.stack(LENGTH), decoder).to(run.device)
+    decoder, body = Decoder(words["german"], LENGTH, config.layers, **sizes), config.stack(LENGTH)
+    model = EncoderDecoder(embed, body, decoder).to(run.device)
+    run.shard(model, body.blocks)
     draw = torch.Generator().manual_seed(run.seed)
 
     def loss() -> Tensor:
         chosen = torch.randint(len(source), (config.batch,), generator=draw).to(run.device)
         given, wanted = source[chosen], target[chosen]
-        logits = model(given, wanted[:, :-1], given != PADDING)
-        return cross_entropy(logits.flatten(0, 1), wanted[:, 1:].flatten(), ignore_index=PADDING)
+        parts = (wanted[:, 1:] != PADDING).sum() / processes()  # of the whole batch, an even part
+        given, wanted = share(given), share(wanted)
+        logits = model(given, wanted[:, :-1], given != PADDING).flatten(0, 1)
+        loss = cross_entropy(logits, wanted[:, 1:].flatten(), ignore_index=PADDING, reduction="sum")
+        return loss / parts
 
     with value_checks(False):
         rule = warmed_adamw(model, config.learning_rate, config.steps)

@@ -75,6 +75,8 @@ class GraphAutoencoder(nn.Module):
         self.noisy, on_points = encoder != "gnn", encoder in ("egnn", "radial_field")
         if encoder == "egnn":
             self.encoder = EGNN(1, hidden, layers, edge_features=1)
+            # Its points are read, not its features: said to torch, as in `NBodyEGNN`.
+            self.encoder.layers[-1].phi_h.requires_grad_(False)
         elif encoder == "radial_field":
             self.encoder = RadialField(hidden, layers, edge_features=1)
         else:

@@ -195,6 +195,9 @@ class MSATransformer(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.letter_head = LetterHead(hidden, vocab_size)
         self.contact_head = ContactHead(layers * heads)
+        # `ContactHead.fit` sets it, no letter does. Said to torch, so that data parallel training
+        # waits for no gradient of it.
+        self.contact_head.requires_grad_(False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -10,6 +10,14 @@ from archbook.running.environment import (
 )
 from archbook.running.experiment import main
 from archbook.running.fitting import cosine_adam, fit, warmed_adamw
+from archbook.running.parallel import (
+    held_once,
+    mean_over_processes,
+    processes,
+    share,
+    share_weight,
+    whole_weights,
+)
 from archbook.running.results import (
     check_results,
     read_results,
@@ -29,12 +37,18 @@ __all__ = [
     "environment",
     "fit",
     "grid",
+    "held_once",
     "main",
+    "mean_over_processes",
     "pick_device",
+    "processes",
     "read_results",
     "seed_everything",
+    "share",
+    "share_weight",
     "summarise",
     "synchronize",
     "wanted_cells",
     "warmed_adamw",
+    "whole_weights",
 ]

@@ -1,15 +1,17 @@
 """The experiment runner: from `python experiments/STEM/NAME.py --size full` to a results file."""
 
+import contextlib
 import dataclasses
 import re
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
+from archbook.running import parallel
 from archbook.running.cells import (
     SEARCH,
     SIZE_NAMES,
@@ -31,6 +33,7 @@ from archbook.running.shipping import Ship, write_weights
 Measure = Callable[[Any, Run], dict]  # of a configuration, under a run: the metrics
 
 
+@parallel.joined()
 def main(
     file: str,
     sizes: Sizes,
@@ -39,6 +42,7 @@ def main(
     seeds: Seeds | None = None,
     search: Search | None = None,
     ship: Ship | None = None,
+    alone: str | None = None,
     argv: Sequence[str] | None = None,
 ) -> None:
     """Run the cells that the command line asks for, and keep what each of them measures.
@@ -47,6 +51,9 @@ def main(
     again; a killed one goes on from its checkpoint; several processes, or the jobs of a cluster
     with a shard each, may share the cells of one experiment. Once every cell of the size is there,
     the results file is written, and the weights of the run that `ship` names.
+
+    Under torchrun all its processes work on one cell after the other, but for an experiment that
+    gives a reason to run `alone`.
     """
     config_class = _check_sizes(sizes)
     description = sys.modules[measure.__module__].__doc__
@@ -62,8 +69,9 @@ def main(
         parser.error(str(error))
     configs = _choose_variants(parser, variants, options["variants"], overrides=overrides)
     _check_seeds(parser, options["seeds"])
+    _check_processes(parser, configs, alone)
     try:
-        device = pick_device(options["device"])
+        device = parallel.local_device(pick_device(options["device"]))
     except ValueError as error:
         parser.error(str(error))
     machine = environment(device, place.root)
@@ -73,10 +81,10 @@ def main(
     cells = every[shard - 1 :: shards]
     for number, cell in enumerate(cells, start=1):
         title = f"[{number}/{len(cells)}] {cell}"
-        with cell.claim() as ours:
+        with _claim(cell) as ours:
             if not ours:
                 print(f"{title}: another process is at it", flush=True)
-            elif not again and cell.finished():
+            elif not again and parallel.of_first(cell.finished()):
                 print(f"{title}: already finished", flush=True)
             else:
                 print(f"{title}: started at {time.strftime('%H:%M:%S')} on {device}", flush=True)
@@ -85,7 +93,8 @@ def main(
                     cell.seed,
                     folder=place.folder,
                     cell=cell.name,
-                    tag=f"{cell.settings} on {device}",
+                    tag=f"{cell.settings} on {device.type}",
+                    fsdp=options["fsdp"],
                 )
                 if again:
                     run.forget()
@@ -95,7 +104,8 @@ def main(
         wanted = {(cell.variant, cell.seed): cell.settings for cell in every}
     else:
         wanted = wanted_cells(sizes, size, seeds, search=search, found=found)
-    _collect(place, wanted)
+    if parallel.rank() == 0:
+        _collect(place, wanted)
 
 
 def _cells(
@@ -112,6 +122,13 @@ def _cells(
     return sorted(cells, key=lambda cell: cell.seed)
 
 
+@contextlib.contextmanager
+def _claim(cell: Cell) -> Iterator[bool]:
+    """`Cell.claim`, by rank 0 for all."""
+    with cell.claim() if parallel.rank() == 0 else contextlib.nullcontext(False) as ours:
+        yield parallel.of_first(ours)
+
+
 def _run_cell(cell: Cell, run: Run, *, measure: Measure, machine: dict, ship: Ship | None) -> None:
     seed_everything(cell.seed)
     before = time.perf_counter()
@@ -119,6 +136,8 @@ def _run_cell(cell: Cell, run: Run, *, measure: Measure, machine: dict, ship: Sh
     wall = time.perf_counter() - before
     if not isinstance(metrics, dict) or not metrics:
         raise TypeError(f"wanted {measure.__name__} to return a dict of metrics, given {metrics!r}")
+    if parallel.rank():
+        return
     if ship is not None and (cell.variant, cell.seed) == (ship.variant, ship.seed):
         # Before the run is kept as finished: who comes here again goes on from its checkpoint.
         print(f"  {write_weights(ship, cell, run.offered, metrics)}", flush=True)
@@ -126,7 +145,8 @@ def _run_cell(cell: Cell, run: Run, *, measure: Measure, machine: dict, ship: Sh
         metrics=metrics,
         seconds=float(f"{run.seconds or wall:.6g}"),
         environment=environment(run.device, cell.place.root)
-        | {key: machine[key] for key in ("git_commit", "command")},  # as they were at start
+        | {key: machine[key] for key in ("git_commit", "command")}  # as they were at start
+        | ({"processes": parallel.processes()} if parallel.processes() > 1 else {}),
     )
     run.forget()
     trained = tqdm.format_interval(run.seconds)
@@ -169,6 +189,17 @@ def _choose_variants(
         }
     except (TypeError, ValueError) as error:  # a configuration that checks itself
         parser.error(str(error))
+
+
+def _check_processes(parser: ArgumentParser, configs: dict[str, Any], alone: str | None) -> None:
+    count = parallel.processes()
+    if count > 1 and alone is not None:
+        parser.error(f"wanted one process, for {alone}, given {count}")
+    for variant, config in configs.items():
+        if (batch := getattr(config, "batch", count)) % count:
+            parser.error(
+                f"wanted a batch that {count} processes share evenly, given {batch} for {variant}"
+            )
 
 
 def _check_seeds(parser: ArgumentParser, seeds: list[int] | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archbook.running import parallel
 from archbook.running.run import Run
 
 POINTS = 50  # of the curve
@@ -64,6 +65,8 @@ def fit(
     one returned is empty. `state` is what `loss` draws from and `look` changes, such as a
     torch.Generator or a dict: a killed run goes on from its checkpoint with the same numbers. The
     model is left in training mode.
+
+    In several processes `loss()` is this one's part: the loss of the batch is the parts' mean.
     """
     optimizer, schedule = rule
     curve: dict[str, list[float]] = {}
@@ -77,17 +80,26 @@ def fit(
         look, every = draw_curve, max(1, steps // POINTS)
     state |= dict(model=model, optimizer=optimizer, schedule=schedule)
     state |= dict(mean_curve=curve, recent=recent)
+    sharded = parallel.is_sharded(model)
+    if sharded:
+        whole = parallel.WholeOptimizer(optimizer)
+        state |= dict(model=parallel.Whole(model), optimizer=whole)
     model.train()
+    objective = run.data_parallel(parallel.Objective(model, loss))
     for step in run.steps(steps, **state):
-        value = loss()
+        value = objective()
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         schedule.step()
-        recent.append(value.item())
+        recent.append(
+            parallel.mean_over_processes(value) if parallel.processes() > 1 else value.item()
+        )
         if (step + 1) % every == 0:
             look(step + 1, recent)
             recent.clear()
+    if sharded:
+        parallel.gather(model)
     return curve

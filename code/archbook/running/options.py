@@ -16,7 +16,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-RUNNER_OPTIONS = ("size", "seeds", "device", "variants", "again", "shard")
+RUNNER_OPTIONS = ("size", "seeds", "device", "variants", "again", "shard", "fsdp")
 
 
 def build_parser(
@@ -40,6 +40,9 @@ def build_parser(
     runner.add_argument("--device", help="cpu, cuda, ...; default: cuda where there is one")
     runner.add_argument(
         "--again", action="store_true", help="run finished cells anew, drop their checkpoints"
+    )
+    runner.add_argument(
+        "--fsdp", action="store_true", help="under torchrun: a transformer's weights are shared out"
     )
     fields = parser.add_argument_group(
         "settings", "a changed setting makes a custom run, kept apart from the results"

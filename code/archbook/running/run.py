@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm  # not tqdm.auto, which warns where ipywidgets is missing
 
-from archbook.running import checkpoint
+from archbook.running import checkpoint, parallel
 from archbook.running.environment import synchronize
 
 CHECKPOINT_VARIABLE = "ARCHBOOK_CHECKPOINT_SECONDS"
@@ -39,6 +39,7 @@ class Run:
         tag: str = "",
         checkpoint_seconds: float | None = None,
         quiet: bool = False,
+        fsdp: bool = False,
     ):
         if checkpoint_seconds is None:
             checkpoint_seconds = float(os.environ.get(CHECKPOINT_VARIABLE, "60"))
@@ -49,6 +50,7 @@ class Run:
         self._tag = tag  # what a checkpoint must agree with: the configuration, the device
         self._every = checkpoint_seconds
         self._quiet = quiet
+        self._fsdp = fsdp and parallel.processes() > 1  # weights are shared out too
         self._seconds = 0.0
         self._since: float | None = None  # when the present step began
         self._seen: set[str] = set()
@@ -58,6 +60,31 @@ class Run:
     def offer(self, network: nn.Module, **arguments: Any) -> None:
         """Hand over the trained network and what its class is built with, for `Ship` to choose."""
         self.offered = (network, arguments)
+
+    def shard(
+        self,
+        model: nn.Module,
+        blocks: Iterable[nn.Module],
+        entries: tuple[str, str] = ("forward", "forward"),
+    ) -> None:
+        """Where --fsdp asks for it, share the weights out (see `parallel.shard`).
+
+        To be said before the optimiser is made. What is sharded is trained by `fit`.
+        """
+        if self._fsdp:
+            parallel.shard(model, blocks, entries)
+
+    def data_parallel(self, model: nn.Module) -> nn.Module:
+        """The model as training calls it: in several processes, gradients are their mean."""
+        if self._fsdp and not parallel.is_sharded(model):
+            raise parallel.Refused(
+                "wanted a transformer for --fsdp, given a network of another kind"
+            )
+        return parallel.data_parallel(model)
+
+    def is_over(self, seconds: float | None) -> bool:
+        """Whether training has taken so long; all processes are told the same."""
+        return seconds is not None and parallel.of_first(self.seconds > seconds)
 
     @property
     def seconds(self) -> float:
@@ -87,10 +114,12 @@ class Run:
 
     def _steps(self, total: int, desc: str, state: dict[str, Any]) -> Iterator[int]:
         if self._left_early is not None:  # the code went on: the loop before this was a success
-            checkpoint.save(*self._left_early)
+            self._keep(*self._left_early)
             self._left_early = None
         path = self._path(desc)
         first, finished = self._resume(path, state)
+        if parallel.rank() and not self._fsdp:
+            path = None  # all hold the same; of sharded weights each has to give its part
         if finished:
             return
         saved_at = time.monotonic()
@@ -100,24 +129,33 @@ class Run:
             try:
                 for step in range(first, total):
                     self._since = time.perf_counter()
+                    parallel.seed_step(self.seed, desc, step)
                     yield step
                     self._stop_clock()
                     bar.update()
-                    if path and step + 1 < total and time.monotonic() - saved_at >= self._every:
-                        checkpoint.save(path, self._pack(step + 1, False, state))
+                    if path and step + 1 < total and self._is_due(saved_at):
+                        self._keep(path, self._pack(step + 1, False, state))
                         saved_at = time.monotonic()
             except GeneratorExit:
                 # Either a `break` or an exception in the loop's body: they look the same from
                 # here. So the state waits in memory until the next loop shows that it was a break.
                 self._stop_clock(wait=True)
-                if path:
+                if path and not self._fsdp:  # after an exception, none would answer
                     self._left_early = (path, self._pack(step + 1, True, state))
                 raise
         before = time.perf_counter()
         synchronize(self.device)  # a GPU still works on the last steps: that is training too
         self._seconds += time.perf_counter() - before
         if path:
-            checkpoint.save(path, self._pack(total, True, state))
+            self._keep(path, self._pack(total, True, state))
+
+    def _is_due(self, saved_at: float) -> bool:
+        due = time.monotonic() - saved_at >= self._every
+        return parallel.of_first(due) if self._fsdp else due
+
+    def _keep(self, path: Path, packed: bytes) -> None:
+        if parallel.rank() == 0:
+            checkpoint.save(path, packed)
 
     def _progress(self, total: int, first: int, label: str) -> tqdm:
         """A bar where somebody watches, a line a minute in a log."""
@@ -159,13 +197,21 @@ class Run:
 
     def _resume(self, path: Path | None, state: dict[str, Any]) -> tuple[int, bool]:
         checkpoint.capture(state)  # refuses at once what could not be saved in a minute
-        saved = checkpoint.load(path) if path else None
-        if saved is None:
+        first = parallel.rank() == 0
+        saved = parallel.of_first(checkpoint.load(path) if path and first else None)
+        if path is None or saved is None:
             return 0, False
         if saved["tag"] != self._tag:
             self._say("a checkpoint of other settings is there: starting anew")
             return 0, False
-        checkpoint.restore(state, saved["state"])
+        try:
+            checkpoint.restore(state, saved["state"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise parallel.Refused(
+                f"wanted a checkpoint of this network, given another's in {path.name}, which stays "
+                f"as it is until --again drops it: {reason}"
+            ) from None
         checkpoint.restore_random(saved["random"], self.device)
         self._seconds = saved["seconds"]
         self._say(f"resumed at step {saved['next']} after {self._seconds:.0f} s of training")
@@ -173,7 +219,7 @@ class Run:
 
     def forget(self) -> None:
         """Delete this cell's checkpoints."""
-        if self._folder is not None:
+        if self._folder is not None and parallel.rank() == 0:
             for path in self._folder.glob(f"{self._cell}.????????.pt"):
                 path.unlink(missing_ok=True)
 
