@@ -80,26 +80,10 @@ def experiments(tmp_path_factory) -> dict:
     return in_two_processes("experiments", tmp_path_factory.mktemp("experiments"))
 
 
-SMOOTH = ("loss", "bce", "mse", "error", "nrmse", "bits", "weights")  # a metric without a threshold
-
-
-def smooth(metrics: dict) -> dict[str, list[float]]:
-    return {
-        key: torch.tensor(value).flatten().tolist()
-        for key, value in metrics.items()
-        if any(word in key for word in SMOOTH) and "equivariance" not in key
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", parallel_work.EXPERIMENTS)
-def test_an_experiment_measures_in_two_processes_what_it_measures_in_one(experiments, name):
-    found, wanted = experiments[name], parallel_work.experiment(name)
-    assert set(found) == set(wanted)
-    wanted, found = smooth(wanted), smooth(found)
-    assert len(wanted) > 1
-    for key in wanted:
-        assert found[key] == pytest.approx(wanted[key], rel=1e-3, abs=1e-5), key
+def test_an_experiment_trains_in_two_processes_the_weights_that_it_trains_in_one(experiments, name):
+    assert experiments[name] == pytest.approx(parallel_work.experiment(name), rel=2e-3, abs=1e-4)
 
 
 # ---- shares ----
