@@ -13,7 +13,7 @@ import torch
 from scripts import script
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from archbook.egnn import NBodyEGNN
 from archbook.folded_cnn import GameCNN, fold_images, folded_cross_entropy
@@ -164,20 +164,25 @@ EXPERIMENTS = {
 
 
 def experiment(name: str) -> list[float]:
-    """The norms of all weights at the end, and of the gradients of the last step."""
+    """The norm of the gradient at each of the first steps: later ones differ by rounding."""
     module = script(f"experiments/{name}.py")
     config = module.SIZES["tiny"][EXPERIMENTS[name]]
     still = {key: 0.0 for key in STILL if getattr(config, key, None)}
-    used: list[torch.optim.Optimizer] = []
-    handle = register_optimizer_step_post_hook(lambda optimizer, *_: used.append(optimizer))
+    norms: list[float] = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        found = [weight.grad.norm() for weight in weights if weight.grad is not None]
+        norms.append(torch.stack(found).norm().item())
+
+    handle = register_optimizer_step_pre_hook(look)
     torch.manual_seed(0)
     try:
-        module.train(replace(config, **still), Run(quiet=True))
+        even = config.batch + config.batch % 2
+        module.train(replace(config, **still, batch=even), Run(quiet=True))
     finally:
         handle.remove()
-    weights = [weight for group in used[-1].param_groups for weight in group["params"]]
-    tensors = weights + [weight.grad for weight in weights if weight.grad is not None]
-    return [tensor.norm().item() for tensor in tensors]
+    return norms[:STEPS]
 
 
 def everything(what: str) -> dict:
