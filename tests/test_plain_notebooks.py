@@ -95,7 +95,7 @@ def test_text_cells_keep_their_names_and_their_order(stem: str):
 
 # What is numbered on the page, and the same in the notebook.
 NUMBERED = {
-    "equations": (r'class="eqno">\(([\d.]+)\)', r"\\tag\{([\d.]+)\}"),
+    "equations": (r'class="eqno">(?:<a[^>]+>[^<]*</a>)?\(([\d.]+)\)', r"\\tag\{([\d.]+)\}"),
     "theorems": (
         r'caption-number">Proposition ([\d.]+) ',
         r"> (?:<a[^>]+></a>)?\*\*Prop\w+ ([\d.]+)",
