@@ -12,6 +12,7 @@ from refusals import each_raises
 from scripts import ROOT, script
 from torch import nn
 
+from archbook.data import DataError
 from archbook.running import read_results
 from archbook.weights import describe, load, names
 from archbook.weights.shipped import FOLDER, as_lines, manifest
@@ -35,7 +36,11 @@ def test_every_file_gives_the_number_of_its_run_on_the_real_test_set(name):
         if (run["variant"], run["seed"]) == (line.variant, line.seed)
     ]
     assert run["metrics"][line.metric] == line.value
-    assert round(ship.recompute(load(name)), line.digits) == round(line.value, line.digits)
+    try:
+        found = ship.recompute(load(name))
+    except DataError as error:  # some test sets are fetched, and no registry may answer
+        pytest.skip(f"its test set is out of reach: {str(error).splitlines()[0]}")
+    assert round(found, line.digits) == round(line.value, line.digits)
 
 
 def test_the_folder_holds_what_the_manifest_names_and_no_chapter_more_than_a_megabyte_and_a_half():
