@@ -77,6 +77,10 @@ class Visit:
         self.page.goto(f"{address}/{path}", wait_until="load")
         # MathJax is loaded with `defer` and starts on its own; a page without formulas has none.
         self.page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        # Noted now: later tests unfold the same page and change its size.
+        self.shifted: float = self.page.evaluate(
+            "new Promise(done => setTimeout(() => done(window.shifted), 300))"
+        )
 
     def unfold(self) -> None:
         """Every fold open: solutions, details, code."""

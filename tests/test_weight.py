@@ -44,4 +44,4 @@ def test_every_image_says_its_size_and_waits_until_it_is_near(document: str, vis
 
 @every_page
 def test_nothing_jumps_while_a_page_loads(document: str, visit):
-    assert visit(f"{document}.html").page.evaluate("window.shifted") < MOST_SHIFT
+    assert visit(f"{document}.html").shifted < MOST_SHIFT
