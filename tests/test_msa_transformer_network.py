@@ -309,7 +309,7 @@ def test_a_mask_without_padding_changes_nothing():
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 @every_tie
 def test_chunks_change_nothing(tie, ragged, flags, chunk):
-    net = network_of(tie=tie)
+    net = network_of(tie=tie).requires_grad_()  # the contact head too
     tokens = padded(EXAMPLES[:2]) if ragged else alignment(2, 3, 5)
     results = []
     for size in (None, chunk):
