@@ -1,6 +1,7 @@
 """What every notebook of the book must be: executed, small, described, checked, in one form."""
 
 import base64
+import hashlib
 import re
 import struct
 from pathlib import Path
@@ -12,7 +13,7 @@ from tools.chapters import chapters
 
 ROOT = Path(__file__).parents[1]
 PATHS = notebooks.notebooks_in_toc(ROOT)
-MOST_BYTES = 900_000  # every figure twice, once for phones
+MOST_BYTES = 600_000
 MOST_PNG_BYTES = 100_000
 FEWEST_PIXELS = 11
 MOST_LINES = 30  # of a cell that the page shows
@@ -81,12 +82,42 @@ def test_every_figure_is_described(path: Path):
 
 @every_notebook
 def test_every_figure_can_be_read_on_a_phone(path: Path):
-    for output in outputs(path):
-        if "image/png" in output.get("data", {}):
-            narrow = output.metadata["image/png"]["narrow"]
-            width, _ = struct.unpack(">II", base64.b64decode(narrow["png"])[16:24])
-            assert width == 2 * 342
-            assert narrow["text"] >= FEWEST_PIXELS
+    figures = [o for o in outputs(path) if "image/png" in o.get("data", {})]
+    known = dict(notebooks.wide_and_narrow(nbformat.read(path, as_version=4)))
+    assert len(known) == len(figures)
+    for name, narrow in known.items():
+        width, _ = struct.unpack(">II", (notebooks.PHONES / name).read_bytes()[16:24])
+        assert width == 2 * 342
+        assert narrow["text"] >= FEWEST_PIXELS
+
+
+def test_no_picture_for_phones_is_left_of_a_figure_that_is_gone():
+    shown = {
+        name
+        for path in PATHS
+        for name, _ in notebooks.wide_and_narrow(nbformat.read(path, as_version=4))
+    }
+    assert {path.name for path in notebooks.PHONES.iterdir()} == shown
+
+
+def test_pictures_for_phones_are_set_aside_and_swept(tmp_path: Path):
+    wide, narrow = b"wide", base64.b64encode(b"narrow").decode()
+    output = nbformat.v4.new_output(
+        "display_data",
+        data={"image/png": base64.b64encode(wide).decode()},
+        metadata={"image/png": {"narrow": {"png": narrow, "text": 11.1}}},
+    )
+    cell = nbformat.v4.new_code_cell("show(fig)", outputs=[output])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebooks.set_phones_aside(notebook, tmp_path / "phones")
+    (kept,) = (tmp_path / "phones").iterdir()
+    assert kept.name == f"{hashlib.sha256(wide).hexdigest()}.png"
+    assert kept.read_bytes() == b"narrow"
+    assert notebook.cells[0].outputs[0].metadata["image/png"] == {"narrow": {"text": 11.1}}
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    (kept.parent / "gone.png").write_bytes(b"")
+    notebooks.sweep_phones([tmp_path / "one.ipynb"], kept.parent)
+    assert list(kept.parent.iterdir()) == [kept]
 
 
 @every_notebook

@@ -73,7 +73,7 @@ def test_a_phone_is_shown_the_narrow_pictures(stem: str, visit):
           .map(async one => {
             one.loading = "eager";
             await one.decode();
-            return [one.currentSrc.includes("/narrow-"), one.clientWidth];
+            return [one.currentSrc.includes("/phones/"), one.clientWidth];
           }))"""
     )
     assert len(found) >= 3

@@ -73,10 +73,7 @@ def test_code_cells_are_those_of_the_source(stem: str):
         ]
 
     def shown(cell: NotebookNode) -> list[NotebookNode]:
-        kept = [o for o in cell.outputs if "scrapbook" not in o.get("metadata", {})]
-        for one in kept:  # the picture for phones stays with the page
-            one.get("metadata", {}).get("image/png", {}).pop("narrow", None)
-        return kept
+        return [o for o in cell.outputs if "scrapbook" not in o.get("metadata", {})]
 
     source = nbformat.read(ROOT / "book" / f"{stem}.ipynb", as_version=4)
     source.cells[0].source = first_cell(package_version(), public_address())

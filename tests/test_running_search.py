@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from refusals import each_raises
 
-from archbook.running import Search, grid
+from archbook.running import Search, grid, still_improving
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,20 @@ def test_what_is_not_trained_has_no_curve():
     assert SEARCH.faults({"runs": [{"variant": "mean", "seed": 0, "metrics": {}}]}) == []
 
 
+def test_runs_that_were_still_improving_are_counted_for_all_variants_or_for_some():
+    results = {
+        "runs": [
+            run("small"),
+            run("lstm", curve=[3.0, 2.0, 1.0]),
+            run("lstm", curve=[3.0, 2.0, 1.0], seed=1),
+            {"variant": "mean", "seed": 0, "metrics": {}},  # not trained
+        ]
+    }
+    assert still_improving(results, "valid", "lowest") == (2, 3)
+    assert still_improving(results, "valid", "lowest", ["small", "mean"]) == (0, 1)
+    assert still_improving(results, "valid", "highest", ["lstm"]) == (0, 2)
+
+
 def searching(**changes) -> Search:
     return dataclasses.replace(SEARCH, **changes)
 
@@ -122,6 +136,11 @@ test_no_search_is_declared_with = each_raises(
             "as many for each candidate, given {'lmu': 2, 'lstm': 3}",
         ),
         (lambda: searching(like={"small": "gru"}), ValueError, r"candidates of trials.*\['gru'\]"),
+        (
+            lambda: still_improving({"runs": [run()]}, "valid", "lowest", ["gru"]),
+            ValueError,
+            r"runs of \['gru'\] with curve_valid, given none",
+        ),
         (lambda: searching(like={}).cells(FULL), ValueError, "variant of size full once in trials"),
         (lambda: searching(untrained=("mean", "lmu")).cells(FULL), ValueError, "once in trials"),
     ]

@@ -9,11 +9,13 @@ and the hidden first cell, which asks for the package of that version.
 """
 
 import argparse
+import base64
 import hashlib
 import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported by any kernel: see Makefile.
@@ -31,6 +33,7 @@ from tools.first_cell import TAGS, first_cell
 from archbook.files import write_bytes
 
 ROOT = Path(__file__).parents[1]
+PHONES = ROOT / "book" / "_static" / "phones"  # a second picture of each figure
 SECONDS_PER_CELL = 300
 
 # What every notebook says, the assignments too. No language version: it would change with the
@@ -166,6 +169,34 @@ def describe_figure(cell: nbformat.NotebookNode) -> None:
         cell.metadata["mystnb"] = about
 
 
+def wide_and_narrow(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, dict]]:
+    """The file name of each figure, as the pages' build gives it, and what is known of its picture
+    for phones.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            narrow = output.get("metadata", {}).get("image/png", {}).get("narrow")
+            if narrow is not None:
+                wide = base64.b64decode(output.data["image/png"])
+                yield f"{hashlib.sha256(wide).hexdigest()}.png", narrow
+
+
+def set_phones_aside(notebook: nbformat.NotebookNode, folder: Path = PHONES) -> None:
+    """The pictures for phones into files of their own: a notebook shows each figure once."""
+    for name, narrow in wide_and_narrow(notebook):
+        if picture := narrow.pop("png", None):
+            write_bytes(folder / name, base64.b64decode(picture))
+
+
+def sweep_phones(paths: list[Path], folder: Path = PHONES) -> None:
+    """Delete the pictures of figures that no notebook shows any more."""
+    read = (nbformat.read(path, as_version=4) for path in paths)
+    shown = {name for notebook in read for name, _ in wide_and_narrow(notebook)}
+    for path in folder.glob("*.png"):
+        if path.name not in shown:
+            path.unlink()
+
+
 def joined_streams(outputs: list) -> list:
     """Neighbouring pieces of one stream as one: how it was cut depends on the machine's speed."""
     joined: list = []
@@ -240,8 +271,10 @@ def main() -> int:
                 failed = True
                 continue
         normalise(notebook)
+        set_phones_aside(notebook)
         changed = "written" if write(notebook, path) else "unchanged"
         print(f"{name}: {changed}, {time.monotonic() - start:.0f} s", flush=True)
+    sweep_phones(notebooks_in_toc())
     if not arguments.stamp:
         from tools.live import write_live  # it imports torch, which --stamp does without
 

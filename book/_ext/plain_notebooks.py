@@ -107,17 +107,11 @@ def plain(source: NotebookNode, said: dict[int, list[str]], first: str) -> Noteb
             cells += [cell] if text else []  # a figure to change says nothing here
             continue
         cells.append(cell)
-        cell.outputs = [without_phones(one) for one in cell.outputs if not is_record(one)]
+        cell.outputs = [one for one in cell.outputs if not is_record(one)]
         if text:
             cells.append(new_markdown_cell(text, id=f"{cell.id}-caption"))
     cells[0].source = first
     return NotebookNode({**source, "cells": cells})
-
-
-def without_phones(output: NotebookNode) -> NotebookNode:
-    """An output without the picture that only the page shows, on small screens."""
-    output.get("metadata", {}).get("image/png", {}).pop("narrow", None)
-    return output
 
 
 def is_record(output: NotebookNode) -> bool:

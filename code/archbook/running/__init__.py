@@ -24,7 +24,7 @@ from archbook.running.results import (
     summarise,
 )
 from archbook.running.run import Run
-from archbook.running.search import Search, grid
+from archbook.running.search import Search, grid, still_improving
 from archbook.running.shipping import Ship
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "seed_everything",
     "share",
     "share_weight",
+    "still_improving",
     "summarise",
     "synchronize",
     "wanted_cells",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from archbook.files import as_json
 
 Trial = Mapping[str, Any]  # the fields that a trial changes, with their values
+Best = Literal["lowest", "highest"]
 
 LAST = 0.1  # of a curve: a best point there says that training was too short
 
@@ -26,6 +27,26 @@ def grid(**values: Sequence[Any]) -> list[Trial]:
     ]
 
 
+def is_late(curve: Sequence[float], best: Best) -> bool:
+    """Whether the best point lies in the last tenth: training went on getting better."""
+    pick = min if best == "lowest" else max
+    return curve.index(pick(curve)) >= len(curve) - math.ceil(LAST * len(curve))
+
+
+def still_improving(
+    results: Mapping[str, Any], metric: str, best: Best, variants: Sequence[str] = ()
+) -> tuple[int, int]:
+    """How many runs were, of how many with a `curve_METRIC`; of these variants, or of all."""
+    curves = [
+        run["metrics"][f"curve_{metric}"]
+        for run in results["runs"]
+        if run["metrics"].get(f"curve_{metric}") and (not variants or run["variant"] in variants)
+    ]
+    if not curves:
+        raise ValueError(f"wanted runs of {variants or 'any'} with curve_{metric}, given none")
+    return sum(is_late(curve, best) for curve in curves), len(curves)
+
+
 @dataclass(frozen=True)
 class Search:
     """What an experiment searches before its full runs, and what a reader may hold it to.
@@ -35,7 +56,7 @@ class Search:
     """
 
     metric: str  # "valid_nrmse": a run's number on validation data
-    best: Literal["lowest", "highest"]
+    best: Best
     trials: Mapping[str, Sequence[Trial]]  # candidate -> its trials, as many for each
     like: Mapping[str, str] = field(default_factory=dict)  # an ablation -> whose settings it takes
     untrained: Sequence[str] = ()  # nothing to choose: nearest neighbours, the mean
@@ -117,8 +138,7 @@ class Search:
             if not curve:
                 found.append(f"{cell}: no curve_{self.metric}")
                 continue
-            pick = min if self.best == "lowest" else max
-            if curve.index(pick(curve)) >= len(curve) - math.ceil(LAST * len(curve)):
+            if is_late(curve, self.best):
                 late.add(variant)
                 if variant not in self.late:
                     found.append(f"{cell}: its best point is among the last tenth of its curve")
