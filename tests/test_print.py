@@ -88,5 +88,7 @@ def test_paper_shows_the_picture_of_a_figure_that_can_be_changed(paper):
 
 def test_afterwards_the_page_is_dark_again(paper):
     page = paper("lmu")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
     page.emulate_media(color_scheme="dark", media="screen")
-    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    page.wait_for_function("document.documentElement.dataset.theme !== 'light'")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -2,9 +2,11 @@
 
 The first token says which of the others is the answer. The stream loses half of its channels, drawn
 anew, in front of every block, in training and in the test: what the first block found is a 2^-L-th
-part as loud in the last. A meta-learner over all layers can read the first ones directly. Recorded
-for it: the share of attention that each layer gets from the token that answers, and the share of
-features that each layer wins in the maximum.
+part as loud in the last. A meta-learner over all layers can read the first ones directly; so can
+the simplest rival, whose read-out gets a mixture of the embedding and of all layers with one learned
+number for each. The difference to it decides what attention over depth adds. Recorded for the
+meta-learner: the share of attention that each layer gets from the token that answers, and the share
+of features that each layer wins in the maximum.
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ class Config(Design):
     places: int = 8  # tokens, one of which is the answer
     symbols: int = 16  # that a token may be
     loss: float = 0.5  # share of channels lost in front of every block
+    mixture: bool = False  # the read-out gets a learned mixture of all layers, not the last
     batch: int = 64  # sequences a step
     steps: int = 1_500  # of training
     learning_rate: float = 2e-3  # of AdamW at its peak; warmed up, then down a cosine
@@ -33,8 +36,8 @@ def variants(base: Config) -> dict[str, Config]:
     deep, length = base.layers, base.places + 1
     omni = {f"full_{partition}": replace(base, partition=partition) for partition in (2, deep)}
     omni[f"full_{deep}_top"] = replace(base, partition=deep, query="top")
-    lossless = {"base_lossless": replace(base, loss=0.0)}
-    return controls(base, length, deep) | omni | lossless
+    more = {"mixture": replace(base, mixture=True), "base_lossless": replace(base, loss=0.0)}
+    return controls(base, length, deep) | omni | more
 
 
 FULL = Config(layers=8, hidden=32, ffn=128, dropout=0.0)
@@ -64,10 +67,22 @@ class Recall(nn.Module):
         for number, block in enumerate(self.body.blocks):
             self.body.blocks[number] = Lossy(block, config.loss)
         self.body.check = lambda x, mask: None  # it looks for the weights of a plain block
+        self.shares = None
+        if config.mixture:  # begins as the base: all of it from the last layer
+            self.shares = nn.Parameter(torch.eye(config.layers + 1)[-1])
         self.norm, self.head = nn.LayerNorm(config.hidden), nn.Linear(config.hidden, config.symbols)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.norm(self.body(self.embed(tokens))[:, 0]))
+        x = self.embed(tokens)
+        return self.head(self.norm((self.body(x) if self.shares is None else self.mixed(x))[:, 0]))
+
+    def mixed(self, x: Tensor) -> Tensor:
+        """sum_l shares[l] X_l, with X_0 the embedding."""
+        assert self.shares is not None
+        depths = [x]
+        for block in self.body.blocks:
+            depths.append(block(depths[-1]))
+        return torch.einsum("l,lbsh->bsh", self.shares, torch.stack(depths))
 
 
 def sequences(count: int, config: Config, draw: torch.Generator) -> tuple[Tensor, Tensor]:
