@@ -3,10 +3,10 @@
 The first token says which of the others is the answer. The stream loses half of its channels, drawn
 anew, in front of every block, in training and in the test: what the first block found is a 2^-L-th
 part as loud in the last. A meta-learner over all layers can read the first ones directly; so can
-the simplest rival, whose read-out gets a mixture of the embedding and of all layers with one learned
-number for each. The difference to it decides what attention over depth adds. Recorded for the
-meta-learner: the share of attention that each layer gets from the token that answers, and the share
-of features that each layer wins in the maximum.
+the simplest rival, whose read-out gets a mixture of the embedding and of all layers, with one
+learned number for each. The difference to it decides what attention over depth adds. Recorded for
+the meta-learner: the share of attention that each layer gets from the token that answers, and the
+share of features that each layer wins in the maximum.
 """
 
 from dataclasses import dataclass, replace
