@@ -1,12 +1,13 @@
 """What tests draw at random, and how far what comes out lies from what is wanted."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
+Tensors = Tensor | Iterable[Tensor]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -32,15 +33,23 @@ def order_one(module: Module, seed: int = 0) -> Module:
     return module
 
 
-def largest(found: Tensor | Iterable[Tensor], wanted: Tensor | Iterable[Tensor]) -> float:
-    """The largest difference of two tensors, or of two lists, each at a scale of at least one.
-
-    NaN where any is: neither below a tolerance nor above it.
+def gap(found: Tensors, wanted: Tensors) -> float:
+    """The largest difference of two tensors, or of two lists; NaN where any is, so that it is
+    neither below a bound nor above it.
     """
+    return _largest(found, wanted, lambda w: torch.ones(()))
+
+
+def largest(found: Tensors, wanted: Tensors) -> float:
+    """`gap`, each tensor at a scale of at least one."""
+    return _largest(found, wanted, lambda w: w.abs().max().clamp(min=1))
+
+
+def _largest(found: Tensors, wanted: Tensors, scale: Callable[[Tensor], Tensor]) -> float:
     found, wanted = ([x] if isinstance(x, Tensor) else list(x) for x in (found, wanted))
     assert [f.shape for f in found] == [w.shape for w in wanted]
     differences = [
-        (f - w).detach().abs().max().double() / w.detach().abs().max().clamp(min=1)
+        (f - w).detach().abs().max().double() / scale(w.detach())
         for f, w in zip(found, wanted, strict=True)
         if w.numel()
     ]

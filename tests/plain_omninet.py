@@ -1,7 +1,7 @@
 """OmniNet token by token, small nets to try it on, and inputs meant to break it."""
 
 import torch
-from drawing import largest, normal, seeded
+from drawing import gap, normal, seeded
 from plain_attention import slow
 from torch import Tensor, nn
 
@@ -205,4 +205,4 @@ def leak(call, cut: int = 4, size: float = HUGE, seq: int = SEQ, seed: int = 0) 
     x = states(seq=seq, seed=seed)
     changed = x.clone()
     changed[:, cut:] = states(seq=seq, seed=seed + 50)[:, cut:] * size
-    return largest(call(changed)[:, :cut], call(x)[:, :cut])
+    return gap(call(changed)[:, :cut], call(x)[:, :cut])

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from drawing import largest, normal, seeded
+from drawing import gap, normal, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_attention import (
@@ -62,7 +62,7 @@ def test_outputs_and_gradients_equal_the_double_loop(kind, group, masked):
     layer, mask = build(kind), scattered_mask() if masked else None
     found = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, K, V)
     wanted = with_gradients(lambda *case: slow(layer, *case, mask, group), Q, K, V)
-    assert largest(found, wanted) < 1e-11
+    assert gap(found, wanted) < 1e-11
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_the_gradients_equal_finite_differences(kind, group):
 def test_queries_may_be_fewer_than_keys(kind, group):
     """One query to a position, of the last layer, reads all depths."""
     layer, case = build(kind), qkv(queries=4)
-    assert largest(layer(*case, group=group), slow(layer, *case, None, group)) < 1e-12
+    assert gap(layer(*case, group=group), slow(layer, *case, None, group)) < 1e-12
 
 
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
@@ -105,7 +105,7 @@ def test_over_many_chunks_the_performer_is_its_dense_formula(
         position = torch.arange(LONG) // group
         weights = weights * (position[:, None] >= position)
     wanted = weights / weights.sum(-1, keepdim=True) @ v
-    assert largest(layer(q, k, v, mask=mask if masked else None, group=group), wanted) < 1e-12
+    assert gap(layer(q, k, v, mask=mask if masked else None, group=group), wanted) < 1e-12
 
 
 @pytest.mark.parametrize("group", [None, 2])
@@ -113,7 +113,7 @@ def test_features_far_apart_in_size_are_the_dense_formula(group):
     """Lengths between 0 and 20: the features differ by e^200, and no epsilon hides the small."""
     layer, case = performer().double(), qkv(1, 1)
     q, k, v = (x * torch.linspace(0, 10, SEQ).double()[:, None] for x in case)
-    assert largest(layer(q, k, v, group=group), slow(layer, q, k, v, None, group)) < 1e-9
+    assert gap(layer(q, k, v, group=group), slow(layer, q, k, v, None, group)) < 1e-9
     single = layer.float()(q.float(), k.float(), v.float(), group=group)
     assert single.isfinite().all()
 
@@ -125,7 +125,7 @@ def test_full_attention_in_chunks_is_the_double_loop(group, queries, masked, mon
     layer, mask = FullAttention(), scattered_mask() if masked else None
     case = qkv(queries=queries)
     found = with_gradients(lambda *x: layer(*x, mask=mask, group=group), *case)
-    assert largest(found, with_gradients(lambda *x: slow(layer, *x, mask, group), *case)) < 1e-11
+    assert gap(found, with_gradients(lambda *x: slow(layer, *x, mask, group), *case)) < 1e-11
 
 
 # ---- limits: a special case is a known function ----
@@ -134,7 +134,7 @@ def test_full_attention_in_chunks_is_the_double_loop(group, queries, masked, mon
 @pytest.mark.parametrize("group", [None, 1])
 def test_full_attention_is_torchs(group):
     wanted = scaled_dot_product_attention(Q, K, V, is_causal=group is not None)
-    assert largest(FullAttention()(Q, K, V, group=group), wanted) < 1e-12
+    assert gap(FullAttention()(Q, K, V, group=group), wanted) < 1e-12
 
 
 @pytest.mark.parametrize("seq", [SEQ, SEQ - 1])
@@ -142,8 +142,8 @@ def test_linformer_with_the_identity_is_full_attention(seq):
     layer, case = linformer(seq, seq).double(), qkv(seq=seq)
     layer.E.data = torch.eye(seq).double()
     mask = end_mask([seq, seq], seq)
-    assert largest(layer(*case), FullAttention()(*case)) < 1e-12
-    assert largest(layer(*case, mask=mask), FullAttention()(*case)) < 1e-12
+    assert gap(layer(*case), FullAttention()(*case)) < 1e-12
+    assert gap(layer(*case, mask=mask), FullAttention()(*case)) < 1e-12
 
 
 @pytest.mark.parametrize("group", [None, 1, 3])
@@ -163,14 +163,14 @@ def test_bigbird_whose_blocks_cover_everything_is_full_attention(blocks, masked,
     layer, mask = bigbird(**blocks), scattered_mask() if masked else None
     found = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, K, V)
     wanted = with_gradients(lambda *case: FullAttention()(*case, mask=mask, group=group), Q, K, V)
-    assert largest(found, wanted) < 1e-11
+    assert gap(found, wanted) < 1e-11
 
 
 @every_causal_kind
 def test_one_position_of_all_tokens_is_not_causal(kind):
     """Apart from BigBird's global blocks, which only then read everything."""
     layer = bigbird(global_blocks=0) if kind == "bigbird" else build(kind)
-    assert largest(layer(Q, K, V, group=SEQ), layer(Q, K, V)) < 1e-12
+    assert gap(layer(Q, K, V, group=SEQ), layer(Q, K, V)) < 1e-12
 
 
 @every_kind
@@ -179,7 +179,7 @@ def test_equal_values_come_out_as_they_are(kind):
     layer, v = build(kind), normal(2, 2, 1, HEAD_DIM).expand_as(V)
     if kind == "linformer":
         layer.E.data /= layer.E.data.sum(1, keepdim=True)
-    assert largest(layer(Q, K, v), v) < 1e-12
+    assert gap(layer(Q, K, v), v) < 1e-12
 
 
 @pytest.mark.parametrize("kind", DENSE)
@@ -187,7 +187,7 @@ def test_renumbered_keys_change_nothing_and_renumbered_queries_renumber_outputs(
     layer = build(kind)
     order, other = (torch.randperm(SEQ, generator=seeded(s)) for s in (1, 2))
     found = layer(Q[:, :, order], K[:, :, other], V[:, :, other])
-    assert largest(found, layer(Q, K, V)[:, :, order]) < 1e-12
+    assert gap(found, layer(Q, K, V)[:, :, order]) < 1e-12
 
 
 @pytest.mark.parametrize("kind", DENSE)
@@ -196,7 +196,7 @@ def test_keys_repeated_p_times_change_nothing(kind):
     k, v = (x.repeat_interleave(3, 2) for x in (K, V))
     for group in (None, 1):
         wanted = layer(Q, K, V, group=group)
-        assert largest(layer(Q, k, v, group=group and 3), wanted) < 1e-12
+        assert gap(layer(Q, k, v, group=group and 3), wanted) < 1e-12
 
 
 # ---- who reads whom ----
@@ -232,7 +232,7 @@ def leak(call, group: int, size: float = HUGE, cut: int = 90, seed: int = 0) -> 
     changed = [x.clone() for x in case]
     for x in changed:
         x[:, :, cut:] = x[:, :, cut:].sign() * size
-    return largest(*(call(*given, group=group)[:, :, :cut] for given in (changed, case)))
+    return gap(*(call(*given, group=group)[:, :, :cut] for given in (changed, case)))
 
 
 @pytest.mark.shapes
@@ -268,10 +268,10 @@ def test_short_keys_after_long_ones_change_nothing(group, span, monkeypatch):
     q = torch.cat([long[:, :, :90], q[:, :, 90:] / 10], 2)
     y = layer(q, q, v, group=group)
     alone = layer(q[:, :, :90], q[:, :, :90], v[:, :, :90], group=group)
-    assert largest(y[:, :, :90], alone) < 1e-12
+    assert gap(y[:, :, :90], alone) < 1e-12
     assert (alone.abs().amax(-1) > 1e-6).all()
     single = [x[:, :, :1] for x in (q, q, v)]
-    assert largest(layer(*single), single[2]) < 1e-12
+    assert gap(layer(*single), single[2]) < 1e-12
 
 
 @every_group
@@ -284,7 +284,7 @@ def test_a_future_whose_square_overflows_changes_nothing(group):
         x.requires_grad_()
     y = layer(*case, group=group)
     assert y.isfinite().all()
-    assert largest(y[:, :, :90], wanted[:, :, :90]) < 1e-6
+    assert gap(y[:, :, :90], wanted[:, :, :90]) < 1e-6
     for grad in torch.autograd.grad(y[:, :, :90].square().sum(), case):
         assert grad.isfinite().all()
         assert (grad[:, :, 90:] == 0).all()
@@ -296,7 +296,7 @@ def test_a_future_whose_sums_overflow_changes_nothing(group):
     layer, (q, k, v) = performer().double(), qkv(1, 1, LONG)
     wanted = layer(q, k, v, group=group)
     v[:, :, 90:] = 0.9 * torch.finfo(v.dtype).max
-    assert largest(layer(q, k, v, group=group)[:, :, :90], wanted[:, :, :90]) < 1e-12
+    assert gap(layer(q, k, v, group=group)[:, :, :90], wanted[:, :, :90]) < 1e-12
 
 
 @every_group
@@ -305,9 +305,7 @@ def test_what_is_cut_off_changes_nothing(kind, group):
     layer, case = build(kind, LONG), qkv(seq=LONG)
     whole = layer(*case, group=group)
     for seq in (6, 66, 132):
-        assert (
-            largest(layer(*(x[:, :, :seq] for x in case), group=group), whole[:, :, :seq]) < 1e-12
-        )
+        assert gap(layer(*(x[:, :, :seq] for x in case), group=group), whole[:, :, :seq]) < 1e-12
 
 
 @pytest.mark.parametrize(("kind", "group"), kinds_and_groups(None, 3))
@@ -316,8 +314,8 @@ def test_batch_mates_change_nothing(kind, group):
     for x in mates:
         x[1] = x[1].sign() * HUGE
     alone = layer(*(x[:1] for x in mates), group=group)
-    assert largest(layer(*mates, group=group)[:1], alone) < 1e-12
-    assert largest(layer(Q, K, V, group=group)[:1], alone) < 1e-12
+    assert gap(layer(*mates, group=group)[:1], alone) < 1e-12
+    assert gap(layer(Q, K, V, group=group)[:1], alone) < 1e-12
 
 
 @settings(max_examples=40)
@@ -336,7 +334,7 @@ def test_the_future_changes_nothing_at_any_size(kind, group, positions, where, s
     layer, case = build(kind, seq), qkv(1, 1, seq, seed=seed)
     changed = [torch.cat([x[:, :, :cut], x[:, :, cut:].sign() * size], 2) for x in case]
     found, wanted = (layer(*given, group=group)[:, :, :cut] for given in (changed, case))
-    assert largest(found, wanted) < 1e-9
+    assert gap(found, wanted) < 1e-9
 
 
 # ---- broken twins of causality ----
@@ -367,7 +365,7 @@ def test_the_law_notices_a_stabiliser_over_all_keys():
         return w.amax(-1, keepdim=True)
 
     leaks = [leak(dense_performer(over_all, eps=1e-4), 3, size=3, seed=s) for s in range(10)]
-    assert max(leaks) > 1e-3
+    assert max(leaks) > 1e-2
     assert leak(dense_performer(over_all, eps=0), 3, size=3) < 1e-12
     assert leak(dense_performer(of_each_key, eps=1e-4), 3, size=3) < 1e-12
 
@@ -402,7 +400,7 @@ def test_padded_keys_change_neither_outputs_nor_gradients(kind, group):
     changed = [x.where(~padded, x.sign() * torch.finfo(x.dtype).max) for x in (K, V)]
     found = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, *changed)
     wanted = with_gradients(lambda *case: layer(*case, mask=mask, group=group), Q, K, V)
-    assert largest(found, wanted) == 0
+    assert gap(found, wanted) == 0
     for grad in found[2:]:
         assert (grad.where(padded, 0) == 0).all()
 
@@ -416,13 +414,13 @@ def test_padding_at_the_end_is_as_if_it_were_not_there(kind):
         shorter = LinformerAttention(seq).double()
         shorter.E.data = layer.E.data[:, :seq]
     found = layer(Q, K, V, mask=end_mask([seq, seq]))[:, :, :seq]
-    assert largest(found, shorter(*short)) < 1e-12
+    assert gap(found, shorter(*short)) < 1e-12
 
 
 @every_kind
 def test_a_mask_without_padding_changes_nothing(kind):
     layer, mask = build(kind), torch.ones(BATCH, SEQ, dtype=torch.bool)
-    assert largest(layer(Q, K, V, mask=mask), layer(Q, K, V)) < 1e-12
+    assert gap(layer(Q, K, V, mask=mask), layer(Q, K, V)) < 1e-12
 
 
 @every_causal_kind
@@ -447,7 +445,7 @@ def test_no_kernel_is_asked_for_a_softmax_over_nothing(kind, monkeypatch):
     wanted = with_gradients(lambda *case: layer(*case, mask=mask, group=2), Q, K, V)
     monkeypatch.setattr("archbook.attention.full.scaled_dot_product_attention", strict)
     found = with_gradients(lambda *case: layer(*case, mask=mask, group=2), Q, K, V)
-    assert largest(found, wanted) < 1e-12
+    assert gap(found, wanted) < 1e-12
 
 
 @every_kind

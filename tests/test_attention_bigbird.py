@@ -5,7 +5,7 @@ The pattern itself, pair by pair, is in test_attention.py.
 
 import pytest
 import torch
-from drawing import largest, seeded
+from drawing import gap, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_attention import bigbird, qkv, reads, slow
@@ -95,5 +95,5 @@ def test_a_generator_fixes_the_blocks_and_none_takes_the_global_one():
 def test_a_length_that_blocks_do_not_divide_is_padded(block):
     layer, case = bigbird(13, block), qkv(1, 2, 13)
     found = layer(*case)
-    assert largest(found, slow(layer, *case)) < 1e-12
+    assert gap(found, slow(layer, *case)) < 1e-12
     assert found.shape == case[0].shape

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 import torch
-from drawing import largest
+from drawing import gap
 from plain_attention import performer, qkv, with_gradients
 
 # A warning of their import would be an error in our test run.
@@ -42,7 +42,7 @@ def test_outputs_and_gradients_are_theirs(peer, kernel):
     def theirs(q, k, v):
         return peer.linear_attention(*both_features(peer, layer, q, k), v)
 
-    assert largest(with_gradients(layer, *case), with_gradients(theirs, *case)) < 1e-11
+    assert gap(with_gradients(layer, *case), with_gradients(theirs, *case)) < 1e-11
 
 
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
@@ -54,7 +54,7 @@ def test_causal_outputs_and_gradients_are_theirs(peer, kernel):
         return peer.causal_linear_attention_noncuda(q, k, v, chunk_size=3, eps=0)
 
     ours = partial(layer, group=1)
-    assert largest(with_gradients(ours, *case), with_gradients(theirs, *case)) < 1e-11
+    assert gap(with_gradients(ours, *case), with_gradients(theirs, *case)) < 1e-11
 
 
 def test_their_layer_with_the_relu_kernel_is_ours(peer):
@@ -62,7 +62,7 @@ def test_their_layer_with_the_relu_kernel_is_ours(peer):
     layer, case = performer("relu", features=20).double(), qkv(seq=50)
     known = peer.FastAttention(4, 20, generalized_attention=True).double()
     known.projection_matrix.copy_(layer.projection)
-    assert largest(layer(*case), known(*case)) < 1e-12
+    assert gap(layer(*case), known(*case)) < 1e-12
 
 
 def test_their_epsilon_pulls_the_outputs_towards_the_mean(peer):
@@ -71,7 +71,7 @@ def test_their_epsilon_pulls_the_outputs_towards_the_mean(peer):
     known.projection_matrix.copy_(layer.projection)
     ours, mean = layer(3 * q, 3 * k, v), v.mean(2, keepdim=True)
     theirs = known(3 * q, 3 * k, v)
-    assert largest(theirs, ours) > 1e-3
+    assert gap(theirs, ours) > 1e-3
     assert (theirs - mean).norm() < (ours - mean).norm()
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from drawing import largest, normal, order_one, seeded
+from drawing import gap, normal, order_one, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_msa_transformer import (
@@ -54,9 +54,9 @@ def seen(outputs) -> Tensor:
 def test_row_attention_equals_the_papers_loops(tie, need):
     layer = tied(tie)
     found, wanted = layer(X, need_weights=need), slow_row(layer, X[0], tie)
-    assert largest(found[0][0], wanted[0]) < 1e-12
+    assert gap(found[0][0], wanted[0]) < 1e-12
     assert (found[1] is not None) == need
-    assert not need or largest(found[1][0], wanted[1]) < 1e-12
+    assert not need or gap(found[1][0], wanted[1]) < 1e-12
 
 
 @pytest.mark.shapes
@@ -64,8 +64,8 @@ def test_row_attention_equals_the_papers_loops(tie, need):
 def test_column_attention_equals_the_papers_loops(need):
     layer = attention_of(ColumnAttention)
     found, wanted = layer(X, need_weights=need), slow_column(layer, X[0])
-    assert largest(found[0][0], wanted[0]) < 1e-12
-    assert not need or largest(found[1][0], wanted[1]) < 1e-12
+    assert gap(found[0][0], wanted[0]) < 1e-12
+    assert not need or gap(found[1][0], wanted[1]) < 1e-12
 
 
 @both_forms
@@ -79,7 +79,7 @@ def test_the_gradients_are_those_of_the_loops(kind, need):
     total_slow = seen([y_slow, slow if need else None])
     found = [*torch.autograd.grad(total, [x, *layer.parameters()])]
     wanted = [*torch.autograd.grad(total_slow, [x_slow, *layer.parameters()])]
-    assert largest([found[0][0], *found[1:]], wanted) < 1e-11
+    assert gap([found[0][0], *found[1:]], wanted) < 1e-11
 
 
 def flattened_attention(layer: TiedRowAttention, x: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def flattened_attention(layer: TiedRowAttention, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_tied_attention_is_ordinary_attention_on_flattened_features(rows, need):
     layer, x = tied(), normal(2, rows, 5, HIDDEN)
-    assert largest(layer(x, need_weights=need)[0], flattened_attention(layer, x)) < 1e-12
+    assert gap(layer(x, need_weights=need)[0], flattened_attention(layer, x)) < 1e-12
 
 
 @both_forms
@@ -109,8 +109,8 @@ def test_row_attention_over_one_row_is_multi_head_attention(tie, need):
     known.out_proj.weight, known.out_proj.bias = layer.out.weight, layer.out.bias
     y, weights = known(x[:, 0], x[:, 0], x[:, 0], average_attn_weights=False)
     found, found_weights = layer(x, need_weights=need)
-    assert largest(found[:, 0], y) < 1e-12
-    assert not need or largest(found_weights, weights) < 1e-12
+    assert gap(found[:, 0], y) < 1e-12
+    assert not need or gap(found_weights, weights) < 1e-12
 
 
 @both_forms
@@ -118,8 +118,8 @@ def test_column_attention_over_one_row_only_projects(need):
     layer, x = attention_of(ColumnAttention), normal(2, 1, 5, HIDDEN)
     values = x @ layer.qkv.weight[2 * HIDDEN :].T + layer.qkv.bias[2 * HIDDEN :]
     y, weights = layer(x, need_weights=need)
-    assert largest(y, layer.out(values)) < 1e-12
-    assert not need or largest(weights, torch.ones(2, HEADS, 5, 1, 1).double()) == 0
+    assert gap(y, layer.out(values)) < 1e-12
+    assert not need or gap(weights, torch.ones(2, HEADS, 5, 1, 1).double()) == 0
 
 
 @pytest.mark.parametrize("kind", [*TIES, "column"])
@@ -143,7 +143,7 @@ def row_law_error(layer, x: Tensor, column: bool = False) -> float:
     y, weights = layer(x, need_weights=True)
     moved, moved_weights = layer(x[:, order], need_weights=True)
     weights = weights[..., order, :][..., order] if column else weights
-    return largest([moved, moved_weights], [y[:, order], weights])
+    return gap([moved, moved_weights], [y[:, order], weights])
 
 
 @pytest.mark.parametrize("kind", [*TIES, "column"])
@@ -157,7 +157,7 @@ def test_permuted_columns_give_permuted_outputs_and_maps(kind):
     y, weights = layer(X, need_weights=True)
     moved, moved_weights = layer(X[:, :, order], need_weights=True)
     weights = weights[:, :, order] if kind == "column" else weights[:, :, order][..., order]
-    assert largest([moved, moved_weights], [y[:, :, order], weights]) < 1e-12
+    assert gap([moved, moved_weights], [y[:, :, order], weights]) < 1e-12
 
 
 class ReadsItsPlace(TiedRowAttention):
@@ -183,7 +183,7 @@ def growth_error(layer: TiedRowAttention, factor: float) -> float:
     """How far the scores of an alignment with all rows doubled are from `factor` times its own."""
     _, once = layer(X, need_weights=True)
     _, twice = layer(torch.cat([X, X], 1), need_weights=True)
-    return largest(centred_logits(twice), factor * centred_logits(once))
+    return gap(centred_logits(twice), factor * centred_logits(once))
 
 
 @pytest.mark.parametrize(("tie", "factor"), [("sqrt", math.sqrt(2)), ("mean", 1.0), ("none", 1.0)])
@@ -191,20 +191,20 @@ def test_doubled_rows_multiply_the_scores_by(tie, factor):
     assert tie == "none" or growth_error(tied(tie), factor) < 1e-11
     y, _ = tied(tie)(X)
     again, _ = tied(tie)(torch.cat([X, X], 1))
-    assert (largest(again[:, :4], y) < 1e-12) == (factor == 1)
+    assert (gap(again[:, :4], y) < 1e-12) == (factor == 1)
 
 
 def test_doubled_rows_leave_column_attention_as_it_is():
     layer = attention_of(ColumnAttention)
     y, _ = layer(X)
-    assert largest(layer(torch.cat([X, X], 1))[0], torch.cat([y, y], 1)) < 1e-12
+    assert gap(layer(torch.cat([X, X], 1))[0], torch.cat([y, y], 1)) < 1e-12
 
 
 def test_copies_of_one_row_sharpen_its_map_by_the_root_of_their_number():
     layer, row = tied(), X[:, :1]
     _, alone = layer(row, need_weights=True)
     _, copies = layer(row.expand(-1, 9, -1, -1), need_weights=True)
-    assert largest(copies, (3 * alone.log()).softmax(-1)) < 1e-12
+    assert gap(copies, (3 * alone.log()).softmax(-1)) < 1e-12
 
 
 @both_forms
@@ -214,7 +214,7 @@ def test_rows_and_columns_of_maps_sum_to_one(need):
     for kind in [*TIES, "column"]:
         for given_mask in (None, mask):
             _, weights = LAYERS[kind]()(x, given_mask, need_weights=True)
-            assert largest(weights.sum(-1), torch.ones_like(weights[..., 0])) < 1e-12
+            assert gap(weights.sum(-1), torch.ones_like(weights[..., 0])) < 1e-12
 
 
 # ---- the scale ----
@@ -265,7 +265,7 @@ def test_the_laws_of_scale_notice_a_plain_sum():
     spread = deviations(tied(cls=PlainSum), DEPTHS)
     assert spread[-1] > 7
     assert growth_error(tied(cls=PlainSum), math.sqrt(2)) > 1e-2
-    assert largest(tied(cls=PlainSum)(X)[0], flattened_attention(tied(), X)) > 1e-2
+    assert gap(tied(cls=PlainSum)(X)[0], flattened_attention(tied(), X)) > 1e-2
 
 
 # ---- what flows where ----
@@ -342,10 +342,10 @@ def example_error(layer, sizes, rows: int, columns: int, chunk=None, need=True) 
                     out[b : b + 1, :, :c, :r, :r] if columnwise else out[b : b + 1, :, :c, :c]
                 )
         alone = [out for out in alone if out is not None]
-        worst = max(worst, largest(inside, alone))
+        worst = max(worst, gap(inside, alone))
         total, total_alone = total + seen(inside), total_alone + seen(alone)
     found, wanted = gradients(layer, total), gradients(layer, total_alone)
-    return max(worst, largest(found.values(), wanted.values()))
+    return max(worst, gap(found.values(), wanted.values()))
 
 
 SIZES = [(4, 5), (2, 5), (4, 3), (1, 1), (3, 4)]
@@ -380,7 +380,7 @@ def test_what_stands_at_padding_changes_nothing_and_gets_no_gradient(kind, need)
     x = normal(2, 4, 5, HIDDEN)
     other = torch.where(mask[..., None], x, 100 * normal(2, 4, 5, HIDDEN, seed=8)).requires_grad_()
     y, z = layer(x, mask, need)[0], layer(other, mask, need)[0]
-    assert largest(y[mask], z[mask]) < 1e-12
+    assert gap(y[mask], z[mask]) < 1e-12
     (grad,) = torch.autograd.grad(seen([z[mask]]), other)
     assert not grad[~mask].any()
     assert all(out.isfinite().all() for out in layer(x, mask, True))
@@ -431,7 +431,7 @@ def test_chunks_change_nothing(kind, need, masked, chunk):
         outputs = [out for out in layer(x, mask, need, chunk=size) if out is not None]
         grads = torch.autograd.grad(seen(outputs), [x, *layer.parameters()])
         results.append([*outputs, *grads])
-    assert largest(*results) < 1e-11
+    assert gap(*results) < 1e-11
 
 
 def test_in_chunks_the_backward_pass_keeps_less():
@@ -461,8 +461,8 @@ def test_dropout_changes_training_and_not_evaluation(kind, need, chunk):
     layer = LAYERS[kind]()
     wanted, _ = layer(X, None, need, chunk=chunk)
     layer.dropout = 0.5
-    assert largest(layer(X, None, need, chunk=chunk)[0], wanted) > 1e-3
-    assert largest(layer.eval()(X, None, need, chunk=chunk)[0], wanted) < 1e-12
+    assert gap(layer(X, None, need, chunk=chunk)[0], wanted) > 1e-3
+    assert gap(layer.eval()(X, None, need, chunk=chunk)[0], wanted) < 1e-12
 
 
 @pytest.mark.parametrize("chunk", [None, 6])
@@ -471,7 +471,7 @@ def test_dropout_thins_what_is_read_not_the_map_that_is_returned(kind, chunk):
     layer = LAYERS[kind]()
     _, wanted = layer(X, need_weights=True)
     layer.dropout = 0.5
-    assert largest(layer(X, None, True, chunk=chunk)[1], wanted) < 1e-12
+    assert gap(layer(X, None, True, chunk=chunk)[1], wanted) < 1e-12
 
 
 @pytest.mark.parametrize("chunk", [None, 6])
@@ -484,7 +484,7 @@ def test_dropout_keeps_the_mean(tie, need, chunk):
         wanted, _ = layer(X)
         layer.dropout = 0.3
         mean = layer(X.expand(3000, -1, -1, -1), None, need, chunk=chunk)[0].mean(0, keepdim=True)
-    assert largest(mean, wanted) < 0.2 * float(wanted.std())
+    assert gap(mean, wanted) < 0.2 * float(wanted.std())
 
 
 @pytest.mark.parametrize("chunk", [None, 6])
@@ -494,7 +494,7 @@ def test_dropout_drops_one_map_for_all_rows(tie, need, chunk):
     layer = tied(tie)
     layer.dropout = 0.5
     y, _ = layer(X[:, :1].expand(-1, 4, -1, -1), None, need, chunk=chunk)
-    assert largest(y, y[:, :1].expand_as(y)) < 1e-12
+    assert gap(y, y[:, :1].expand_as(y)) < 1e-12
 
 
 @every_layer
@@ -514,4 +514,4 @@ def test_in_chunks_the_backward_pass_drops_what_the_forward_pass_dropped(kind):
     (grad,) = torch.autograd.grad(total(x), x)
     with torch.no_grad():
         wanted = (total(X + step) - total(X - step)) / 2
-    assert largest((grad * step).sum(), wanted) < 1e-9
+    assert gap((grad * step).sum(), wanted) < 1e-9

@@ -8,7 +8,7 @@ import re
 
 import pytest
 import torch
-from drawing import largest, order_one
+from drawing import gap, order_one
 from plain_msa_transformer import SMALL, alignment
 from torch import Tensor
 
@@ -96,7 +96,7 @@ def test_a_written_model_comes_back(tmp_path, positions, prefix):
     net = ours(row_positions=positions)
     found = load_esm_msa1b(*files(tmp_path, *written(net), prefix))
     assert not found.training
-    assert largest(outputs(found), outputs(net)) == 0
+    assert gap(outputs(found), outputs(net)) == 0
     assert (found.row_positions is None) == (positions == "none")
 
 
@@ -112,7 +112,7 @@ def test_the_settings_are_those_that_act_there(tmp_path):
 def test_without_a_read_out_the_rest_is_loaded(tmp_path):
     net = ours()
     found = outputs(load_esm_msa1b(files(tmp_path, *written(net))[0]))
-    assert largest(found[:3], outputs(net)[:3]) == 0
+    assert gap(found[:3], outputs(net)[:3]) == 0
     assert found[3].isfinite().all()
 
 
@@ -120,7 +120,7 @@ def test_a_read_out_within_the_file_is_taken(tmp_path):
     net = ours()
     body, head = written(net)
     found = load_esm_msa1b(files(tmp_path, body | head, head)[0])
-    assert largest(outputs(found), outputs(net)) == 0
+    assert gap(outputs(found), outputs(net)) == 0
 
 
 def test_names_that_are_not_exchanged_load_and_give_another_model(tmp_path):
@@ -132,7 +132,7 @@ def test_names_that_are_not_exchanged_load_and_give_another_model(tmp_path):
         re.sub("row(?=_self)|column(?=_self)", lambda m: swap[m[0]], k): v for k, v in body.items()
     }
     wrong = load_esm_msa1b(*files(tmp_path, plain, head))
-    assert largest(outputs(wrong)[0], outputs(net)[0]) > 0.1
+    assert gap(outputs(wrong)[0], outputs(net)[0]) > 0.1
 
 
 def test_row_positions_of_one_number_are_left_out(tmp_path):
@@ -142,7 +142,7 @@ def test_row_positions_of_one_number_are_left_out(tmp_path):
     body[BODY + "msa_position_embedding"] = torch.randn(1, 1024, 1, 1)
     found = load_esm_msa1b(*files(tmp_path, body, head))
     assert found.row_positions is None
-    assert largest(outputs(found), outputs(net)) == 0
+    assert gap(outputs(found), outputs(net)) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from drawing import largest, normal, order_one, seeded
+from drawing import gap, normal, order_one, seeded
 from plain_msa_transformer import slow_contact_features
 from torch import Tensor
 
@@ -30,21 +30,21 @@ def test_the_features_equal_the_papers_loops():
     attentions = maps()
     found = contact_features(attentions)
     wanted = torch.stack([slow_contact_features(example) for example in attentions])
-    assert largest(found, wanted) < 1e-12
+    assert gap(found, wanted) < 1e-12
 
 
 def test_a_background_of_rank_one_leaves_nothing():
     u = normal(BATCH, LAYERS, HEADS, COLUMNS).exp()
     background = u[..., :, None] * u[..., None, :]
-    assert largest(contact_features(background), torch.zeros(BATCH, COLUMNS, COLUMNS, 6)) < 1e-12
+    assert gap(contact_features(background), torch.zeros(BATCH, COLUMNS, COLUMNS, 6)) < 1e-12
 
 
 def test_rows_and_columns_sum_to_zero_and_the_features_are_symmetric():
     found = contact_features(maps())
     zeros = torch.zeros(BATCH, COLUMNS, LAYERS * HEADS)
-    assert largest(found.sum(1), zeros) < 1e-12
-    assert largest(found.sum(2), zeros) < 1e-12
-    assert largest(found, found.transpose(1, 2)) < 1e-12
+    assert gap(found.sum(1), zeros) < 1e-12
+    assert gap(found.sum(2), zeros) < 1e-12
+    assert gap(found, found.transpose(1, 2)) < 1e-12
 
 
 def test_a_coupled_pair_stands_out_of_its_background():
@@ -63,13 +63,13 @@ def test_a_coupled_pair_stands_out_of_its_background():
 def test_the_head_is_a_logistic_regression_on_the_features():
     head, attentions = head_of(), maps()
     logits = contact_features(attentions) @ head.regression.weight[0] + head.regression.bias
-    assert largest(head(attentions), 1 / (1 + torch.exp(-logits))) < 1e-12
+    assert gap(head(attentions), 1 / (1 + torch.exp(-logits))) < 1e-12
     assert head.regression.bias.abs() > 0.1
 
 
 def test_contacts_are_symmetric_and_lie_between_zero_and_one():
     found = head_of()(maps())
-    assert largest(found, found.mT) < 1e-12
+    assert gap(found, found.mT) < 1e-12
     assert found.min() > 0
     assert found.max() < 1
     assert found.std() > 0.01
@@ -86,8 +86,8 @@ def test_padded_columns_are_cut_off_before_the_background(columns):
     features, contacts = contact_features(attentions, real), head(attentions, real)
     for b, size in enumerate(SIZES):
         cropped = attentions[b : b + 1, ..., :size, :size]
-        assert largest(features[b, :size, :size], contact_features(cropped)[0]) < 1e-12
-        assert largest(contacts[b, :size, :size], head(cropped)[0]) < 1e-12
+        assert gap(features[b, :size, :size], contact_features(cropped)[0]) < 1e-12
+        assert gap(contacts[b, :size, :size], head(cropped)[0]) < 1e-12
         for padded in (features[b].clone(), contacts[b].clone()):
             padded[:size, :size] = 0
             assert not padded.any()
@@ -97,7 +97,7 @@ def test_the_background_over_padding_is_another():
     """What the published code does, and the test above would notice."""
     attentions = maps()
     there = contact_features(attentions)[:, :4, :4]
-    assert largest(there, contact_features(attentions[..., :4, :4])) > 1e-3
+    assert gap(there, contact_features(attentions[..., :4, :4])) > 1e-3
 
 
 def test_the_gradient_reaches_maps_and_read_out():
@@ -164,8 +164,8 @@ def test_the_scale_of_a_feature_does_not_matter():
     features, contacts = planted(800, SPARSE, -1.0)
     scale = torch.tensor([1e-4, 1.0, 30.0, 1.0, 1e3, 0.1, 1.0, 7.0]).double()
     plain, scaled = (fitted(A, contacts).regression for A in (features, features * scale))
-    assert largest(scaled.weight[0] * scale, plain.weight[0]) < 1e-4
-    assert largest(scaled.bias, plain.bias) < 1e-4
+    assert gap(scaled.weight[0] * scale, plain.weight[0]) < 1e-4
+    assert gap(scaled.bias, plain.bias) < 1e-4
     assert (plain.weight != 0).any()
 
 
@@ -189,8 +189,8 @@ def test_a_sparse_truth_is_found():
     assert ((chosen != 0) == (truth != 0)).all()
     assert (chosen.sign() == truth.sign()).all()
     free = fitted(features, contacts, penalty=1e-3).regression
-    assert largest(free.weight[0], truth) < 0.2
-    assert largest(free.bias, torch.tensor([-1.0]).double()) < 0.2
+    assert gap(free.weight[0], truth) < 0.2
+    assert gap(free.bias, torch.tensor([-1.0]).double()) < 0.2
 
 
 def test_a_fit_that_is_cut_short_warns():
@@ -203,7 +203,7 @@ def test_the_bias_is_not_penalised():
     features, contacts = planted(1000, SPARSE, -1.0)
     regression = fitted(features, contacts, penalty=1e6).regression
     assert not regression.weight.any()
-    assert largest(regression.bias, contacts.double().mean(0, keepdim=True).logit()) < 1e-6
+    assert gap(regression.bias, contacts.double().mean(0, keepdim=True).logit()) < 1e-6
 
 
 def test_a_fit_knows_nothing_of_the_weights_before_it_and_keeps_their_dtype():

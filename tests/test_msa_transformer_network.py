@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from drawing import largest, normal, order_one, seeded
+from drawing import gap, normal, order_one, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_msa_transformer import (
@@ -59,9 +59,7 @@ def test_the_network_equals_the_papers_loops(tie, positions):
     found = parts(net(tokens, **ALL))
     with torch.no_grad():
         for b in range(2):
-            assert (
-                largest([part[b] for part in found], [*slow_network(net, tokens[b], tie)]) < 1e-11
-            )
+            assert gap([part[b] for part in found], [*slow_network(net, tokens[b], tie)]) < 1e-11
 
 
 @every_tie
@@ -69,7 +67,7 @@ def test_the_block_equals_the_papers_loops(tie):
     block, x = order_one(AxialBlock(6, 3, 7, tie=tie)), normal(1, 3, 4, 6)
     found = block(x, None, True)
     with torch.no_grad():
-        assert largest([part[0] for part in found], [*slow_block(block, x[0], tie)]) < 1e-12
+        assert gap([part[0] for part in found], [*slow_block(block, x[0], tie)]) < 1e-12
 
 
 def test_without_a_start_token_the_first_column_has_contacts_too():
@@ -79,7 +77,7 @@ def test_without_a_start_token_the_first_column_has_contacts_too():
     assert found.contacts.shape == (2, 4, 4)
     with torch.no_grad():
         wanted = slow_network(net, tokens[1])
-    assert largest([part[1] for part in parts(found)], [*wanted]) < 1e-11
+    assert gap([part[1] for part in parts(found)], [*wanted]) < 1e-11
 
 
 @pytest.mark.shapes
@@ -100,7 +98,7 @@ def test_what_is_not_asked_for_is_none_and_what_is_has_these_shapes():
 def test_the_fused_form_gives_the_logits_of_the_map_form():
     net, tokens = network_of(), padded([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
     real = tokens != 1
-    assert largest(net(tokens).logits[real], net(tokens, **ALL).logits[real]) < 1e-11
+    assert gap(net(tokens).logits[real], net(tokens, **ALL).logits[real]) < 1e-11
 
 
 def test_logits_come_from_the_last_hidden_states():
@@ -108,13 +106,13 @@ def test_logits_come_from_the_last_hidden_states():
     x = net.encode(tokens)
     assert x.shape == (2, 3, 4, 12)
     chosen = tokens == tokens[0, 1, 2]
-    assert largest(net.letter_logits(x[chosen]), net(tokens).logits[chosen]) < 1e-12
+    assert gap(net.letter_logits(x[chosen]), net(tokens).logits[chosen]) < 1e-12
 
 
 def test_row_maps_alone_are_those_of_the_whole_pass():
     net, tokens = network_of(), padded([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
     alone = net.row_attentions(tokens)
-    assert largest(alone, net(tokens, **ALL).row_attentions) < 1e-12
+    assert gap(alone, net(tokens, **ALL).row_attentions) < 1e-12
     with pytest.raises(ValueError, match="wanted tokens in"):
         net.row_attentions(tokens.masked_fill(tokens == 1, 33))
 
@@ -133,7 +131,7 @@ def row_law_error(net: MSATransformer, order: list[int]) -> tuple[float, float]:
     """How far permuted rows are from permuted logits, and from the same row maps and contacts."""
     tokens = alignment(2, 5, 7)
     still, moved = net(tokens, **ALL), net(tokens[:, order], **ALL)
-    return largest(moved.logits, still.logits[:, order]), largest(
+    return gap(moved.logits, still.logits[:, order]), gap(
         [moved.row_attentions, moved.contacts], [still.row_attentions, still.contacts]
     )
 
@@ -163,7 +161,7 @@ def column_law_error(net: MSATransformer) -> float:
     residues = order[1:] - 1
     tokens = alignment(2, 3, 6)
     still, moved = net(tokens, **ALL), net(tokens[..., order], **ALL)
-    return largest(
+    return gap(
         parts(moved),
         [
             still.logits[:, :, order],
@@ -185,9 +183,9 @@ def test_row_positions_of_one_number_are_removed_by_the_norm():
     net.row_positions.data.zero_()
     wanted = parts(net(tokens, **ALL))
     net.row_positions.data += normal(16, 1)
-    assert largest(parts(net(tokens, **ALL)), wanted) < 1e-11
+    assert gap(parts(net(tokens, **ALL)), wanted) < 1e-11
     net.row_positions.data += normal(16, 12)
-    assert largest(parts(net(tokens, **ALL)), wanted) > 1e-2
+    assert gap(parts(net(tokens, **ALL)), wanted) > 1e-2
 
 
 def test_doubled_rows_multiply_the_first_blocks_scores_by_the_root_of_two():
@@ -198,7 +196,7 @@ def test_doubled_rows_multiply_the_first_blocks_scores_by_the_root_of_two():
         return logits - logits.mean(-1, keepdim=True)
 
     doubled = scores(torch.cat([tokens, tokens], 1))
-    assert largest(doubled, math.sqrt(2) * scores(tokens)) < 1e-10
+    assert gap(doubled, math.sqrt(2) * scores(tokens)) < 1e-10
 
 
 # ---- ragged batches ----
@@ -222,11 +220,11 @@ def ragged_error(net, examples, rows=0, columns=0, chunk=None, flags=ALL) -> flo
             padding = together.contacts[b].clone()
             padding[: c - first, : c - first] = 0
             assert not padding.any()
-        worst = max(worst, largest(inside, alone))
+        worst = max(worst, gap(inside, alone))
         total, total_alone = total + seen(inside), total_alone + seen(alone)
     assert all(part.isfinite().all() for part in parts(together))
     found, wanted = gradients(net, total), gradients(net, total_alone)
-    return max(worst, largest(found.values(), wanted.values()))
+    return max(worst, gap(found.values(), wanted.values()))
 
 
 EXAMPLES = [alignment(1, r, c, seed=r + c)[0] for r, c in [(4, 5), (2, 7), (1, 4), (4, 3)]]
@@ -290,15 +288,15 @@ def test_a_mask_says_the_same_as_padding_tokens_whatever_stands_there():
     mask = tokens != 1
     junk = torch.where(mask, tokens, torch.randint(33, tokens.shape))
     wanted, found = net(tokens, **ALL), net(junk, mask, **ALL)
-    assert largest(found.logits[mask], wanted.logits[mask]) < 1e-11
-    assert largest(found.contacts, wanted.contacts) < 1e-12
-    assert largest(net.encode(junk, mask)[mask], net.encode(tokens)[mask]) < 1e-11
+    assert gap(found.logits[mask], wanted.logits[mask]) < 1e-11
+    assert gap(found.contacts, wanted.contacts) < 1e-12
+    assert gap(net.encode(junk, mask)[mask], net.encode(tokens)[mask]) < 1e-11
 
 
 def test_a_mask_without_padding_changes_nothing():
     net, tokens = network_of(), alignment(2, 3, 5)
     everything = torch.ones(2, 3, 5, dtype=torch.bool)
-    assert largest(parts(net(tokens, everything, **ALL)), parts(net(tokens, **ALL))) < 1e-12
+    assert gap(parts(net(tokens, everything, **ALL)), parts(net(tokens, **ALL))) < 1e-12
 
 
 # ---- chunks ----
@@ -315,8 +313,8 @@ def test_chunks_change_nothing(tie, ragged, flags, chunk):
     for size in (None, chunk):
         outputs = parts(net(tokens, chunk=size, **flags))
         results.append([*outputs, *gradients(net, seen(outputs)).values()])
-    assert largest(*results) < 1e-9
-    assert largest(net.encode(tokens, chunk=chunk), net.encode(tokens)) < 1e-11
+    assert gap(*results) < 1e-9
+    assert gap(net.encode(tokens, chunk=chunk), net.encode(tokens)) < 1e-11
 
 
 # ---- dropout ----
@@ -328,9 +326,9 @@ def test_each_dropout_changes_training_and_not_evaluation(switch, chunk):
     tokens = alignment(1, 3, 5)
     wanted = network_of()(tokens).logits
     net = network_of(**{switch: 0.5})
-    assert largest(net(tokens, chunk=chunk).logits, wanted) > 1e-2
-    assert largest(net(tokens, chunk=chunk).logits, net(tokens, chunk=chunk).logits) > 1e-2
-    assert largest(net.eval()(tokens, chunk=chunk).logits, wanted) < 1e-11
+    assert gap(net(tokens, chunk=chunk).logits, wanted) > 1e-2
+    assert gap(net(tokens, chunk=chunk).logits, net(tokens, chunk=chunk).logits) > 1e-2
+    assert gap(net.eval()(tokens, chunk=chunk).logits, wanted) < 1e-11
 
 
 def dropped_places(switch: str) -> set[str]:
@@ -345,7 +343,7 @@ def dropped_places(switch: str) -> set[str]:
             with torch.no_grad():
                 silent = network_of(layers=1).get_submodule(name)
                 wanted = silent.forward(*inputs)
-            if largest(output, wanted) > 1e-9:
+            if gap(output, wanted) > 1e-9:
                 found.add(name)
 
         return hook
@@ -408,8 +406,8 @@ def test_the_table_of_letters_is_the_output_table():
     before = net(tokens).logits
     net.letters.weight.data[missing] += 1
     after = net(tokens).logits
-    assert largest(after[..., :missing], before[..., :missing]) == 0
-    assert largest(after[..., missing], before[..., missing]) > 1e-2
+    assert gap(after[..., :missing], before[..., :missing]) == 0
+    assert gap(after[..., missing], before[..., missing]) > 1e-2
 
 
 def test_reset_parameters_renews_everything():

@@ -10,7 +10,7 @@ import copy
 
 import pytest
 import torch
-from drawing import largest, normal
+from drawing import gap, normal
 from plain_msa_transformer import alignment, padded
 from torch import Tensor
 
@@ -121,7 +121,7 @@ def test_logits_maps_contacts_and_states_equal_theirs(both, rows):
     theirs, ours = both
     tokens = alignment(2, rows, 9)
     found, wanted = our_outputs(ours, tokens), their_outputs(theirs, tokens)
-    assert largest(found, wanted) < 1e-10
+    assert gap(found, wanted) < 1e-10
     assert wanted[0].abs().max() > 1
     assert wanted[3].std() > 0.01
 
@@ -130,7 +130,7 @@ def test_masked_and_rare_tokens_give_the_same_too(both):
     theirs, ours = both
     tokens = torch.randint(2, 33, (2, 4, 9))
     tokens[..., 0] = 0
-    assert largest(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-10
+    assert gap(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-10
 
 
 def test_gradients_equal_theirs(both):
@@ -164,7 +164,7 @@ def test_gradients_equal_theirs(both):
     grads = {name: p.grad for name, p in ours.named_parameters()}
     found, wanted = zip(*((grads[name], compared[name]) for name in compared), strict=True)
     scale = max(float(w.abs().max()) for w in wanted)
-    assert largest(found, wanted) < 1e-10
+    assert gap(found, wanted) < 1e-10
     assert scale > 1
 
 
@@ -174,9 +174,9 @@ def test_columns_padded_behind_give_the_same_logits_and_maps(both):
     tokens = padded([alignment(1, 4, 9)[0], alignment(1, 4, 6)[0]])
     real = tokens != 1
     found, wanted = our_outputs(ours, tokens), their_outputs(theirs, tokens)
-    assert largest(found[0][real], wanted[0][real]) < 1e-10
-    assert largest(found[1][1, ..., :6, :6], wanted[1][1, ..., :6, :6]) < 1e-10
-    assert largest(found[2][1, :, :, :6], wanted[2][1, :, :, :6]) < 1e-10
+    assert gap(found[0][real], wanted[0][real]) < 1e-10
+    assert gap(found[1][1, ..., :6, :6], wanted[1][1, ..., :6, :6]) < 1e-10
+    assert gap(found[2][1, :, :, :6], wanted[2][1, :, :, :6]) < 1e-10
 
 
 # ---- where we differ, on purpose ----
@@ -188,12 +188,12 @@ def test_padded_rows_change_their_answer_and_not_ours(both):
     tokens = alignment(1, 4, 9)
     more = padded([tokens[0]], rows=9)
     alone, batched = their_outputs(theirs, tokens), their_outputs(theirs, more)
-    assert largest(batched[0][:, :4], alone[0]) > 1e-2
-    assert largest(batched[1], alone[1]) > 1e-3
+    assert gap(batched[0][:, :4], alone[0]) > 1e-2
+    assert gap(batched[1], alone[1]) > 1e-3
     found = our_outputs(ours, more)
-    assert largest(found[0][:, :4], alone[0]) < 1e-10
-    assert largest(found[1], alone[1]) < 1e-10
-    assert largest(found[3], alone[3]) < 1e-10
+    assert gap(found[0][:, :4], alone[0]) < 1e-10
+    assert gap(found[1], alone[1]) < 1e-10
+    assert gap(found[3], alone[3]) < 1e-10
 
 
 def test_padded_columns_change_their_contacts_and_not_ours(both):
@@ -202,8 +202,8 @@ def test_padded_columns_change_their_contacts_and_not_ours(both):
     tokens = alignment(1, 4, 7)
     more = padded([tokens[0]], columns=12)
     alone, batched = their_outputs(theirs, tokens)[3], their_outputs(theirs, more)[3]
-    assert largest(batched[:, :6, :6], alone) > 1e-4
-    assert largest(our_outputs(ours, more)[3][:, :6, :6], alone) < 1e-10
+    assert gap(batched[:, :6, :6], alone) > 1e-4
+    assert gap(our_outputs(ours, more)[3][:, :6, :6], alone) < 1e-10
 
 
 # ---- files ----
@@ -217,14 +217,14 @@ def test_a_file_gives_what_their_loader_gives(esm, tmp_path):
     assert not ours.training
     assert next(ours.parameters()).dtype == torch.float32
     found = our_outputs(ours.double(), tokens)
-    assert largest(found, their_outputs(theirs.double().eval(), tokens)) < 1e-10
+    assert gap(found, their_outputs(theirs.double().eval(), tokens)) < 1e-10
 
 
 @pytest.mark.parametrize("arguments", ["encoder_", ""])
 def test_names_of_arguments_may_have_a_prefix_or_none(esm, tmp_path, arguments):
     theirs, tokens = their_model(esm), alignment(1, 3, 6)
     ours = loaded(*files(theirs, tmp_path, arguments))
-    assert largest(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-10
+    assert gap(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-10
 
 
 def test_the_settings_are_those_that_act_there(both):
@@ -242,14 +242,14 @@ def test_in_training_they_also_thin_the_row_maps_by_dropout(both):
     attention = theirs.layers[0].row_self_attention.layer.train()
     x = normal(4, 5, 1, 12)
     with torch.no_grad():
-        assert largest(attention(x)[0], attention(x)[0]) > 1e-3
+        assert gap(attention(x)[0], attention(x)[0]) > 1e-3
 
 
 def test_without_a_read_out_the_rest_is_loaded(esm, tmp_path):
     theirs, tokens = their_model(esm), alignment(1, 3, 6)
     path, _ = files(theirs, tmp_path)
     found = our_outputs(loaded(path), tokens)
-    assert largest(found[:3], their_outputs(theirs, tokens)[:3]) < 1e-10
+    assert gap(found[:3], their_outputs(theirs, tokens)[:3]) < 1e-10
     assert found[3].isfinite().all()
 
 
@@ -259,14 +259,14 @@ def test_a_read_out_within_the_file_is_taken(esm, tmp_path):
     saved = torch.load(path, weights_only=False)
     saved["model"].update(torch.load(read_out, weights_only=True)["model"])
     torch.save(saved, path)
-    assert largest(our_outputs(loaded(path), tokens), their_outputs(theirs, tokens)) < 1e-10
+    assert gap(our_outputs(loaded(path), tokens), their_outputs(theirs, tokens)) < 1e-10
 
 
 def test_names_that_are_not_exchanged_load_and_give_another_model(esm, tmp_path):
     """All shapes fit, so only the numbers tell."""
     theirs, tokens = their_model(esm), alignment(1, 5, 9)
     wrong = loaded(*files(theirs, tmp_path, swap=False))
-    assert largest(our_outputs(wrong, tokens)[0], their_outputs(theirs, tokens)[0]) > 0.1
+    assert gap(our_outputs(wrong, tokens)[0], their_outputs(theirs, tokens)[0]) > 0.1
 
 
 def test_the_first_release_has_one_number_a_row_which_does_nothing(esm, tmp_path):
@@ -275,14 +275,14 @@ def test_the_first_release_has_one_number_a_row_which_does_nothing(esm, tmp_path
     ours = loaded(*files(theirs, tmp_path))
     assert ours.row_positions is None
     theirs.msa_position_embedding.data *= 100
-    assert largest(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-8
+    assert gap(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-8
 
 
 def test_a_model_without_row_positions_can_be_loaded(esm, tmp_path):
     theirs, tokens = their_model(esm, embed_positions_msa=False), alignment(1, 5, 9)
     ours = loaded(*files(theirs, tmp_path))
     assert ours.row_positions is None
-    assert largest(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-10
+    assert gap(our_outputs(ours, tokens), their_outputs(theirs, tokens)) < 1e-10
 
 
 LAYER = "encoder.sentence_encoder.layers.0."

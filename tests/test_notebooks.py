@@ -16,8 +16,7 @@ PATHS = notebooks.notebooks_in_toc(ROOT)
 MOST_BYTES = 600_000
 MOST_PNG_BYTES = 100_000
 FEWEST_PIXELS = 11
-MOST_LINES = 30  # of a cell that the page shows
-MOST_FOLDED_LINES = 45  # of one that it folds or hides: figures, tables, reading of results
+MOST_LINES = 30
 MOST_CODE_CELLS = 40
 FEWEST_CHECKS = 8
 CHECK = re.compile(r"^\s*assert\b|assert_close|assert_same_module|pytest\.raises", re.MULTILINE)
@@ -138,9 +137,7 @@ def test_no_output_needs_a_script(path: Path):
 @every_notebook
 def test_cells_are_short(path: Path):
     for cell in code_cells(path):
-        folded = {"hide-input", "remove-cell"} & set(cell.metadata.get("tags", []))
-        most = MOST_FOLDED_LINES if folded else MOST_LINES
-        assert len(cell.source.splitlines()) <= most, cell.source
+        assert len(cell.source.splitlines()) <= MOST_LINES, cell.source
 
 
 def test_the_reader_is_told_how_long_a_cell_may_be():

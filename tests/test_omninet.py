@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from drawing import largest, normal, seeded
+from drawing import gap, normal, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_attention import end_mask, with_gradients
@@ -81,9 +81,9 @@ def test_outputs_and_gradients_equal_the_equations(meta, causal, masked):
     if masked:  # what comes out at padding means nothing
         found, wanted = ([x * MASK[..., None] for x in part] for part in (found, wanted))
         loss = [net(X, mask), slow_network(net, X, mask)]
-        assert largest(*(x * MASK[..., None] for x in loss)) < 1e-9
+        assert gap(*(x * MASK[..., None] for x in loss)) < 1e-9
         return
-    assert largest(found, wanted) < 1e-9
+    assert gap(found, wanted) < 1e-9
 
 
 @pytest.mark.parametrize("query", ["all", "top"])
@@ -92,7 +92,7 @@ def test_the_meta_learner_equals_its_equation(pool, query):
     meta = meta_learner(pool=pool, query=query, depth_vectors=True)
     given = depths()
     wanted = slow_meta(meta, [given[:, :, depth] for depth in range(3)], None)
-    assert largest(meta(given), wanted) < 1e-10
+    assert gap(meta(given), wanted) < 1e-10
 
 
 @every_form
@@ -138,7 +138,7 @@ def test_equal_layers_make_it_plain_attention(causal, meta, pool):
     shared = {k: v for k, v in deep.state_dict().items() if k != "pool_logits"}
     flat.load_state_dict(shared)
     given = X[:, :, None].expand(-1, -1, 3, -1)
-    assert largest(deep(given, MASK), flat(X[:, :, None], MASK)) < 1e-12
+    assert gap(deep(given, MASK), flat(X[:, :, None], MASK)) < 1e-12
 
 
 @every_pool
@@ -147,7 +147,7 @@ def test_a_partition_of_one_is_an_attention_block(pool):
     heads, y = meta.heads, meta.norm(X)
     k, v = heads.keys_values(y)
     wanted = heads.merge(FullAttention()(heads.queries(y), k, v))
-    assert largest(meta(X[:, :, None]), wanted) < 1e-12
+    assert gap(meta(X[:, :, None]), wanted) < 1e-12
 
 
 @pytest.mark.parametrize(("meta", "causal"), [f for f in FORMS if f[0] in DENSE])
@@ -155,27 +155,27 @@ def test_top_queries_are_the_last_depth_of_all(meta, causal):
     """The variant of the authors' code is the cheap way to pool="last"."""
     top, last = (omninet(meta, 3, causal=causal, **o) for o in ({"query": "top"}, {"pool": "last"}))
     top.load_state_dict(last.state_dict())
-    assert largest(top(X, MASK), last(X, MASK)) < 1e-10
+    assert gap(top(X, MASK), last(X, MASK)) < 1e-10
 
 
 def test_learned_pooling_begins_as_the_mean():
     learned, mean = (MetaLearner(HIDDEN, HEADS, 3, pool=p).double() for p in ("learned", "mean"))
     learned.load_state_dict(mean.state_dict(), strict=False)
-    assert largest(learned(depths()), mean(depths())) < 1e-12
+    assert gap(learned(depths()), mean(depths())) < 1e-12
 
 
 def test_linformer_with_the_identity_is_the_full_meta_learner():
     low, full = meta_learner("linformer"), meta_learner("full")
     low.attention.E.data = torch.eye(3 * SEQ).double()
     low.load_state_dict(full.state_dict(), strict=False)
-    assert largest(low(depths()), full(depths())) < 1e-12
+    assert gap(low(depths()), full(depths())) < 1e-12
 
 
 def test_bigbird_with_a_wide_window_is_the_full_meta_learner():
     kind = BigBird(block=2, window=9)
     wide = redrawn(MetaLearner(HIDDEN, HEADS, 3, meta=kind, length=SEQ))
     full = meta_learner("full")
-    assert largest(wide(depths(), MASK), full(depths(), MASK)) < 1e-12
+    assert gap(wide(depths(), MASK), full(depths(), MASK)) < 1e-12
 
 
 # ---- symmetries ----
@@ -187,7 +187,7 @@ ORDER = torch.tensor([2, 0, 1])
 @pytest.mark.parametrize("pool", ["max", "mean"])
 def test_the_order_of_depths_does_not_matter(pool, meta):
     learner = meta_learner(meta, pool=pool)
-    assert largest(learner(depths()[:, :, ORDER]), learner(depths())) < 1e-12
+    assert gap(learner(depths()[:, :, ORDER]), learner(depths())) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -195,20 +195,20 @@ def test_the_order_of_depths_does_not_matter(pool, meta):
 )
 def test_the_order_of_depths_matters_where_one_is_marked(options):
     learner = meta_learner(**options)
-    assert largest(learner(depths()[:, :, ORDER]), learner(depths())) > 1e-2
+    assert gap(learner(depths()[:, :, ORDER]), learner(depths())) > 1e-2
 
 
 @pytest.mark.parametrize("meta", ["full", "performer", "relu"])
 def test_renumbered_tokens_renumber_the_outputs(meta):
     net, order = omninet(meta), torch.randperm(SEQ, generator=seeded(4))
-    assert largest(net(X[:, order]), net(X)[:, order]) < 1e-10
+    assert gap(net(X[:, order]), net(X)[:, order]) < 1e-10
 
 
 def test_only_bigbird_and_linformer_see_the_order_of_tokens():
     order = torch.randperm(SEQ, generator=seeded(4))
     for meta in ("bigbird", "linformer"):
         net = omninet(meta)
-        assert largest(net(X[:, order]), net(X)[:, order]) > 1e-3
+        assert gap(net(X[:, order]), net(X)[:, order]) > 1e-3
 
 
 def test_full_attention_finds_the_same_in_layer_major_order():
@@ -218,7 +218,7 @@ def test_full_attention_finds_the_same_in_layer_major_order():
     heads = learner.heads
     k, v = heads.keys_values(y)
     found = heads.merge(FullAttention()(heads.queries(y), k, v)).unflatten(1, (3, SEQ))
-    assert largest(found.transpose(1, 2), learner.read(given)) < 1e-12
+    assert gap(found.transpose(1, 2), learner.read(given)) < 1e-12
 
 
 def test_every_layer_has_a_path_of_length_one_to_its_partitions_output():
@@ -236,19 +236,19 @@ def test_padding_changes_no_real_token(meta):
     net, changed = omninet(meta), X.clone()
     changed[1, SEQ - 3 :] = states(seed=9)[1, SEQ - 3 :] * 1e50
     real = MASK[..., None]
-    assert largest(net(changed, MASK) * real, net(X, MASK) * real) < 1e-9
+    assert gap(net(changed, MASK) * real, net(X, MASK) * real) < 1e-9
 
 
 @pytest.mark.parametrize("meta", [m for m in METAS if m != "linformer"])
 def test_padding_at_the_end_is_as_if_it_were_not_there(meta):
     net = omninet(meta)
-    assert largest(net(X, MASK)[1:, : SEQ - 3], net(X[1:, : SEQ - 3])) < 1e-9
+    assert gap(net(X, MASK)[1:, : SEQ - 3], net(X[1:, : SEQ - 3])) < 1e-9
 
 
 @every_meta
 def test_a_mask_without_padding_changes_nothing(meta):
     net = omninet(meta)
-    assert largest(net(X, torch.ones(BATCH, SEQ, dtype=torch.bool)), net(X)) < 1e-9
+    assert gap(net(X, torch.ones(BATCH, SEQ, dtype=torch.bool)), net(X)) < 1e-9
 
 
 @every_meta
@@ -256,8 +256,8 @@ def test_batch_mates_change_nothing(meta):
     net, mates = omninet(meta), X.clone()
     mates[1] *= 1e50
     alone = net(X[:1])
-    assert largest(net(X)[:1], alone) < 1e-9
-    assert largest(net(mates)[:1], alone) < 1e-9
+    assert gap(net(X)[:1], alone) < 1e-9
+    assert gap(net(mates)[:1], alone) < 1e-9
 
 
 # ---- pictures ----
@@ -268,14 +268,14 @@ def test_depth_weights_are_the_shares_of_full_attention(query):
     learner, given = meta_learner(causal=True, query=query), depths()
     weights = learner.depth_weights(given, MASK)
     assert weights.shape == (BATCH, HEADS, SEQ, 1 if query == "top" else 3, 3)
-    assert largest(weights.sum(-1), torch.ones(weights.shape[:-1]).double()) < 1e-12
+    assert gap(weights.sum(-1), torch.ones(weights.shape[:-1]).double()) < 1e-12
     # values that name their depth come out as the shares
     learner.heads.kv.weight.data[HIDDEN:] = 0
     named = torch.eye(3, HIDDEN // HEADS).double().repeat(1, HEADS)
     q, k, _ = learner.projected(given, None)
     v = named.repeat(SEQ, 1).unflatten(-1, (HEADS, -1)).transpose(0, 1).expand(BATCH, -1, -1, -1)
     y = FullAttention()(q, k, v, mask=MASK.repeat_interleave(3, 1), group=3)
-    assert largest(y[..., :3].unflatten(2, (SEQ, -1)), weights) < 1e-12
+    assert gap(y[..., :3].unflatten(2, (SEQ, -1)), weights) < 1e-12
 
 
 def test_the_layers_that_a_meta_learner_reads_are_its_partitions():
@@ -346,11 +346,11 @@ def test_any_size_equals_the_equations(seq, partition, parts, meta, pool, causal
     causal = causal and meta != "linformer"
     net = omninet(meta, partition, seq, layers=partition * parts, pool=pool, causal=causal)
     x = states(1, seq, seed)
-    assert largest(net(x), slow_network(net, x)) < 1e-8
+    assert gap(net(x), slow_network(net, x)) < 1e-8
 
 
 def test_the_equations_notice_a_wrong_root():
     net = omninet(layers=2)
     net.metas[0].heads.q.weight.data *= math.sqrt(2)
     twin = omninet(layers=2)
-    assert largest(net(X), slow_network(twin, X)) > 1e-3
+    assert gap(net(X), slow_network(twin, X)) > 1e-3

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from drawing import largest, seeded
+from drawing import gap, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_attention import end_mask
@@ -67,7 +67,7 @@ def test_the_gradient_by_later_tokens_is_exactly_zero(meta, partition):
 def test_what_is_cut_off_changes_nothing(meta, partition):
     net, x = causal_net(meta, partition), states()
     for seq in (1, 4, SEQ - 1):
-        assert largest(net(x[:, :seq]), net(x)[:, :seq]) < 1e-9
+        assert gap(net(x[:, :seq]), net(x)[:, :seq]) < 1e-9
 
 
 @every_partition
@@ -76,7 +76,7 @@ def test_batch_mates_change_nothing(meta, partition):
     net, x = causal_net(meta, partition), states()
     mates = x.clone()
     mates[1] *= HUGE
-    assert largest(net(mates)[:1], net(x[:1])) < 1e-9
+    assert gap(net(mates)[:1], net(x[:1])) < 1e-9
 
 
 @every_meta
@@ -118,7 +118,8 @@ def test_later_tokens_change_nothing_at_any_size(
     """Weights too: ten times larger ones make scores of hundreds."""
     net = causal_net(meta, partition, seq, layers=2 * partition, scale=scale, pool=pool)
     cut = 1 + int(where * (seq - 2))
-    assert leak(net, cut, size, seq, seed) < 1e-9
+    reach = net(states(seq=seq, seed=seed)).abs().max().item()
+    assert leak(net, cut, size, seq, seed) < 1e-9 * max(1, reach)
 
 
 def test_the_law_notices_a_meta_learner_that_reads_both_ways():
@@ -130,7 +131,7 @@ def test_the_law_notices_a_meta_learner_that_reads_both_ways():
 def test_the_law_notices_a_block_that_reads_both_ways():
     net = causal_net("full", 2)
     net.blocks[5].group = None
-    assert leak(net, size=3) > 1e-3
+    assert leak(net, size=3) > 1e-2
 
 
 # ---- decoding ----
@@ -162,13 +163,13 @@ def decoded(model: LanguageModel, given: torch.Tensor, prefix: int, mask=None) -
 @every_meta
 def test_prefill_and_steps_are_the_full_pass(meta, partition, prefix):
     model, given = language_model(meta, partition), tokens()
-    assert largest(decoded(model, given, prefix), model(given)[:, prefix - 1 :]) < 1e-9
+    assert gap(decoded(model, given, prefix), model(given)[:, prefix - 1 :]) < 1e-9
 
 
 @pytest.mark.parametrize("options", [{"pool": p} for p in POOLS] + [{"query": "top"}])
 def test_every_pool_and_query_decodes(options):
     model, given = language_model("full", 3, depth_vectors=True, **options), tokens()
-    assert largest(decoded(model, given, 4), model(given)[:, 3:]) < 1e-9
+    assert gap(decoded(model, given, 4), model(given)[:, 3:]) < 1e-9
 
 
 @every_meta
@@ -179,7 +180,7 @@ def test_in_float32_steps_stay_near_the_full_pass(meta):
 
 def test_a_plain_transformer_decodes_as_well():
     model = redrawn(LanguageModel(Transformer(3, HIDDEN, HEADS, causal=True), VOCAB, 12))
-    assert largest(decoded(model, tokens(), 5), model(tokens())[:, 4:]) < 1e-9
+    assert gap(decoded(model, tokens(), 5), model(tokens())[:, 4:]) < 1e-9
 
 
 @every_meta
@@ -190,7 +191,7 @@ def test_a_padded_prompt_stays_padded(meta):
     other = given.clone()
     other[1, :2] = (given[1, :2] + 1) % VOCAB
     found = decoded(model, other, 5, mask)
-    assert largest(found, model(given, mask)[:, 4:]) < 1e-9
+    assert gap(found, model(given, mask)[:, 4:]) < 1e-9
 
 
 @every_meta

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from drawing import largest, seeded
+from drawing import gap, seeded
 from plain_attention import end_mask
 from plain_omninet import (
     CAUSAL,
@@ -71,7 +71,7 @@ def test_positions_are_added():
     embed = redrawn(TokenEmbedding(VOCAB, LENGTH, HIDDEN))
     given = tokens(seq=3)
     wanted = embed.tokens.weight[given] + embed.positions[2:5]
-    assert largest(embed(given, first=2), wanted) < 1e-12
+    assert gap(embed(given, first=2), wanted) < 1e-12
 
 
 @pytest.mark.shapes
@@ -84,7 +84,7 @@ def test_patches_are_squares_of_the_image():
         for column in range(3):
             square = image[0, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
             wanted = embed.project(square.flatten()) + embed.positions[3 * row + column]
-            assert largest(found[0, 3 * row + column], wanted) < 1e-12
+            assert gap(found[0, 3 * row + column], wanted) < 1e-12
 
 
 # ---- the language model ----
@@ -95,14 +95,14 @@ def test_logits_read_no_later_token():
     changed = tokens().clone()
     changed[:, 5:] = (changed[:, 5:] + 1) % VOCAB
     found, wanted = model(changed), model(tokens())
-    assert largest(found[:, :5], wanted[:, :5]) < 1e-12
-    assert largest(found[:, 5:], wanted[:, 5:]) > 1e-3
+    assert gap(found[:, :5], wanted[:, :5]) < 1e-12
+    assert gap(found[:, 5:], wanted[:, 5:]) > 1e-3
 
 
 def test_the_table_of_the_embedding_gives_the_logits():
     model = redrawn(lm())
     y = model.norm(model.body(model.embed(tokens())))
-    assert largest(model(tokens()), y @ model.embed.tokens.weight.T) < 1e-12
+    assert gap(model(tokens()), y @ model.embed.tokens.weight.T) < 1e-12
 
 
 def test_options_reach_the_meta_learner():
@@ -122,10 +122,10 @@ def test_padding_changes_no_class(meta, readout):
     model, mask = classifier(meta, readout=readout), end_mask([LENGTH, 5], LENGTH)
     changed = tokens().clone()
     changed[1, 5:] = (changed[1, 5:] + 1) % VOCAB
-    assert largest(model(changed, mask), model(tokens(), mask)) < 1e-9
+    assert gap(model(changed, mask), model(tokens(), mask)) < 1e-9
     if meta != "linformer":
-        assert largest(model(tokens(), mask)[1:], model(tokens()[1:, :5])) < 1e-9
-    assert largest(model(changed), model(tokens())) > 1e-3
+        assert gap(model(tokens(), mask)[1:], model(tokens()[1:, :5])) < 1e-9
+    assert gap(model(changed), model(tokens())) > 1e-3
 
 
 @pytest.mark.shapes
@@ -135,8 +135,8 @@ def test_images_are_classified_by_their_patches(meta, readout):
     model = classifier(meta, image=(1, 4, 8), readout=readout)
     images = torch.randn(2, 1, 4, 8).double()
     assert model(images).shape == (2, 3)
-    assert largest(model(images)[:1], model(images[:1])) < 1e-9
-    assert largest(model(images.flip(3)), model(images)) > 1e-3
+    assert gap(model(images)[:1], model(images[:1])) < 1e-9
+    assert gap(model(images.flip(3)), model(images)) > 1e-3
 
 
 def test_the_models_around_a_plain_transformer_are_those_with_a_zeroed_meta_learner():
@@ -160,8 +160,8 @@ def test_a_translation_reads_no_later_target(meta):
     changed[:, 5:] = (changed[:, 5:] + 1) % 7
     found, wanted = (model(tokens(), given) for given in (changed, target))
     assert found.shape == (2, LENGTH, 7)
-    assert largest(found[:, :5], wanted[:, :5]) < 1e-12
-    assert largest(found[:, 5:], wanted[:, 5:]) > 1e-3
+    assert gap(found[:, :5], wanted[:, :5]) < 1e-12
+    assert gap(found[:, 5:], wanted[:, 5:]) > 1e-3
 
 
 @every_meta
@@ -180,9 +180,9 @@ def test_padded_source_tokens_change_nothing(meta):
     changed = tokens().clone()
     changed[1, 5:] = (changed[1, 5:] + 1) % VOCAB
     target = tokens(seed=4, vocab=7)
-    assert largest(model(changed, target, mask), model(tokens(), target, mask)) < 1e-9
+    assert gap(model(changed, target, mask), model(tokens(), target, mask)) < 1e-9
     alone = model(tokens()[1:, :5], target[1:])
-    assert largest(model(tokens(), target, mask)[1:], alone) < 1e-9
+    assert gap(model(tokens(), target, mask)[1:], alone) < 1e-9
 
 
 @pytest.mark.parametrize("prefix", [1, 4])
@@ -194,7 +194,7 @@ def test_prefill_and_steps_are_the_full_translation(prefix):
         state = model.step(token, state)
         found.append(state.logits)
     wanted = model(tokens(), target, mask)[:, prefix - 1 :]
-    assert largest(torch.stack(found, 1), wanted) < 1e-9
+    assert gap(torch.stack(found, 1), wanted) < 1e-9
 
 
 @pytest.mark.shapes
