@@ -73,6 +73,7 @@ def test_a_phone_is_shown_the_narrow_pictures(stem: str, visit):
           .map(async one => {
             one.loading = "eager";
             await one.decode();
+            one.loading = "lazy";
             return [one.currentSrc.includes("/phones/"), one.clientWidth];
           }))"""
     )
