@@ -264,8 +264,8 @@ graded: mistakes hostile ## grade the solution, the blank, every planted mistake
 .PHONY: mistakes hostile
 mistakes: $(VENV)/.assignments-installed
 	@$(STEP) mistakes $(PY) -m tools.assignments.check $(STEM) --only mistakes --seeds $(SEEDS) --jobs $(JOBS)
-hostile: $(VENV)/.assignments-installed # apart, since most of it waits for time limits
-	@$(STEP) hostile $(PY) -m tools.assignments.check $(STEM) --only hostile --jobs $(JOBS)
+hostile: $(VENV)/.assignments-installed # apart and six at once, since most of it waits for time limits
+	@$(STEP) hostile $(PY) -m tools.assignments.check $(STEM) --only hostile --jobs 6
 
 # ---- tidying ----
 

@@ -109,11 +109,13 @@ def visit(browser, address):
     """Opens a page once for all tests that look at it."""
     visits: dict[str, Visit] = {}
 
-    def once(path: str) -> Visit:
+    def once(path: str, size: dict = DESK) -> Visit:
         if path not in visits:
             visits[path] = Visit(browser, address, path)
-        visits[path].page.set_viewport_size(DESK)
-        visits[path].page.emulate_media(color_scheme="light", media="screen")
+        page = visits[path].page
+        if page.viewport_size != size:  # to lay out a chapter anew takes a second
+            page.set_viewport_size(size)
+        page.emulate_media(color_scheme="light", media="screen")
         return visits[path]
 
     return once
