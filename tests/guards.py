@@ -22,17 +22,18 @@ TENSORS = {"torch", "jaxtyping"}
 MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
     # shared rooms
+    "attached": (set(), {"torch"}),
     "attention": ({"autocast", "checks"}, TENSORS),
     "autocast": (set(), {"torch"}),
     "awake": (set(), set()),
     "checks": (set(), {"torch"}),
     "claims": ({"verdicts"}, {"IPython"}),
     "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
-    "dca": ({"checks"}, TENSORS | {"einops"}),
+    "dca": ({"autocast", "checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
     "plotting": (set(), {"matplotlib", "cycler", "PIL", "IPython"}),
     "running": (
-        {"files", "weights"},
+        {"checks", "files", "weights"},
         {"torch", "numpy", "tqdm", "jsonschema", "referencing", "safetensors"},
     ),
     "teaching": ({"running", "timing"}, {"torch", "IPython", "myst_nb"}),
@@ -41,11 +42,11 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "vocabulary": (set(), set()),
     "weights": (set(), {"torch", "safetensors"}),
     # chapters: no data, no plotting, no other chapter
-    "egnn": ({"checks"}, TENSORS),
+    "egnn": ({"attached", "checks"}, TENSORS),
     "folded_cnn": ({"checks"}, TENSORS | {"einops"}),
     "gfnn": ({"checks"}, TENSORS),
     "lmu": ({"autocast", "checks"}, TENSORS),
-    "msa_transformer": ({"checks", "dca", "vocabulary"}, TENSORS),
+    "msa_transformer": ({"attached", "checks", "dca", "vocabulary"}, TENSORS),
     "omninet": ({"attention", "checks"}, TENSORS),
 }
 

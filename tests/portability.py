@@ -16,14 +16,16 @@ tests itself.
 import copy
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
+# They hold other modules and are never called themselves.
+SHELVES = (nn.ModuleList, nn.ModuleDict, nn.ParameterList)
 Given = dict[str, Any]  # what a model is called with, by the names of its arguments
 
 
@@ -43,11 +45,9 @@ def as_leaves(given: Given) -> Given:
 
 
 def run(call: Callable, given: Given) -> list[Tensor]:
-    """All tensors that come out, of one tensor, a tuple of them or a dataclass."""
+    """All tensors that come out, of one tensor or a tuple of them."""
     out = call(**given)
-    if not isinstance(out, tuple):
-        out = vars(out).values() if is_dataclass(out) else [out]
-    return [part for part in out if part is not None]
+    return [part for part in (out if isinstance(out, tuple) else [out]) if part is not None]
 
 
 def same(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> bool:
@@ -61,6 +61,35 @@ def assert_near(found: Sequence[Tensor], wanted: Sequence[Tensor], near: float) 
 def compiled(call: Callable, **options) -> Callable:
     torch.compiler.reset()
     return torch.compile(call, fullgraph=True, **{"backend": "eager", **options})
+
+
+class Adapted(nn.Module):
+    """A linear layer and what was learned beside it, as adapters do it. It has no weight."""
+
+    def __init__(self, layer: nn.Linear, seed: int):
+        super().__init__()
+        draw = torch.Generator().manual_seed(seed)
+        self.layer, self.rank = layer, 2
+        like = {"generator": draw, "dtype": layer.weight.dtype}
+        self.down = nn.Parameter(torch.randn(2, layer.in_features, **like) / 5)
+        self.up = nn.Parameter(torch.randn(layer.out_features, 2, **like) / 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + x @ self.down.mT @ self.up.mT
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    return {name: part for name, part in model.named_modules() if type(part) is nn.Linear}
+
+
+def adapted(model: nn.Module) -> list[Adapted]:
+    """An adapter around every linear layer of the model."""
+    found = []
+    for number, name in enumerate(linear_layers(model)):
+        parent, _, own = name.rpartition(".")
+        found.append(Adapted(model.get_submodule(name), number))
+        setattr(model.get_submodule(parent), own, found[-1])
+    return found
 
 
 def every_second(x: Tensor) -> Tensor:
@@ -86,6 +115,8 @@ class Portability:
     dtype_under_autocast: torch.dtype | None = torch.bfloat16  # None: outputs differ in it
     layouts: Sequence[Callable[[Tensor], Tensor]] = (every_second, swapped)
     near_on_cuda = (1e-10, 1e-9)  # outputs and gradients, in float64
+    not_called: Mapping[str, tuple[str, ...]] = {}  # model: its parts that a pass goes without
+    not_vmapped: Sequence[str] = ()  # models whose forward has to read values
     unused_parameters = False  # whether some outputs do without some parameters
 
     def inputs(self, name: str, form: str = "") -> Given:
@@ -114,7 +145,7 @@ class Portability:
         """Tests that take a `form` run for every case, those that take a `name` for every model."""
         if "form" in metafunc.fixturenames:
             cases = self.cases or [(name, "") for name in self.models]
-            cases = self.only.get(metafunc.function, cases)
+            cases = self.only.get(SAME_CASES.get(metafunc.function, metafunc.function), cases)
             ids = ["-".join(filter(None, case)) for case in cases]
             metafunc.parametrize(("name", "form"), cases, ids=ids)
         elif "name" in metafunc.fixturenames:
@@ -247,6 +278,81 @@ class Portability:
             assert any(not v.is_contiguous() for v in strided.values() if torch.is_tensor(v))
             torch.testing.assert_close(run(model, strided), wanted)
 
+    # ---- what others attach ----
+
+    def test_a_hook_on_every_part_fires_and_changes_nothing(self, name, form):
+        model, given = self.build(name), self.given(name, form)
+        wanted, seen = run(model, given), set()
+        parts = {n: part for n, part in model.named_modules() if type(part) not in SHELVES}
+        for own, part in parts.items():
+            part.register_forward_hook(lambda *_, own=own: seen.add(own))
+        torch.testing.assert_close(run(model, given), wanted)
+        silent = set(parts) - seen
+        assert not {own for own in silent if not own.startswith(self.not_called.get(name, ()))}
+
+    def test_an_adapter_on_every_linear_layer_acts_and_learns(self, name, form):
+        model = self.build(name).double()
+        if not linear_layers(model):
+            return
+        given = as_leaves(to(self.given(name, form), torch.float64))
+        merged = copy.deepcopy(model)
+        layers = [one for one in adapted(model) if one.layer.weight.requires_grad]
+        with torch.no_grad():
+            for layer in adapted(merged):
+                layer.layer.weight += layer.up @ layer.down
+                layer.up.zero_()
+        found = run(model, given)
+        torch.testing.assert_close(found, run(merged, given))
+        learned = [weight for one in layers for weight in (one.down, one.up)]
+        total = sum(out.square().sum() for out in found)
+        torch.autograd.grad(total, learned, materialize_grads=self.unused_parameters)
+
+    def test_pruned_layers_act_in_every_pass(self, name):
+        model, given = self.build(name), as_leaves(self.given(name))
+        pruned = copy.deepcopy(model)
+        for network in (model, pruned):
+            for layer in linear_layers(network).values():
+                prune.l1_unstructured(layer, "weight", 0.5)
+        for layer in linear_layers(pruned).values():
+            prune.remove(layer, "weight")  # the zeros stay in its weights
+        for _ in range(2):
+            found = run(model, given)
+            torch.testing.assert_close(found, run(pruned, given))
+            sum(out.square().sum() for out in found).backward()
+
+    # ---- torch.func ----
+
+    @pytest.mark.filterwarnings("ignore:There is a performance drop")
+    def test_vmap_gives_what_a_loop_gives(self, name, form):
+        model, given = self.build(name), self.given(name, form)
+        if name in self.not_vmapped:
+            with pytest.raises(ValueError, match=r"torch\.func"):
+                torch.func.vmap(lambda x: run(model, given | {"x": x}))(given["x"][None])
+            return
+        keys = [key for key, value in given.items() if is_floating(value)]
+        if not keys:
+            keys = [key for key, value in given.items() if torch.is_tensor(value)][:1]
+        stacked = [torch.stack([given[key], given[key].flip(0)]) for key in keys]
+
+        def call(*values: Tensor) -> tuple[Tensor, ...]:
+            return tuple(run(model, given | dict(zip(keys, values, strict=True))))
+
+        found = torch.func.vmap(call)(*stacked)
+        each = [call(*values) for values in zip(*stacked, strict=True)]
+        torch.testing.assert_close(found, tuple(map(torch.stack, zip(*each, strict=True))))
+
+    # ---- torch.export ----
+
+    @pytest.mark.compile
+    def test_an_exported_model_is_saved_and_gives_the_same(self, name, form):
+        model, given = self.to_compile(name, form)
+        wanted, stored = run(model, given), io.BytesIO()
+        with torch.no_grad():
+            torch.export.save(torch.export.export(model, (), given), stored)
+        stored.seek(0)
+        program = torch.export.load(stored).module()
+        torch.testing.assert_close(run(program, given), wanted)
+
     # ---- torch.compile ----
 
     @pytest.mark.compile
@@ -271,3 +377,10 @@ class Portability:
         torch.testing.assert_close([f.cpu() for f in found], wanted, atol=outputs, rtol=outputs)
         found, wanted = self.gradients(found, other, there), self.gradients(wanted, model, given)
         torch.testing.assert_close([f.cpu() for f in found], wanted, atol=grads, rtol=grads)
+
+
+SAME_CASES = {  # what cannot be compiled cannot be exported either
+    Portability.test_an_exported_model_is_saved_and_gives_the_same: (
+        Portability.test_every_model_compiles_to_one_graph_with_the_same_gradients
+    )
+}

@@ -175,6 +175,22 @@ def test_integers_of_any_kind_are_read_alike(method, dtype):
     assert torch.equal(method(alignment.to(dtype), 4), method(alignment, 4))
 
 
+@METHODS
+def test_autocast_changes_no_digit(method):
+    """1,000 columns counted in bfloat16 come out as another number of near rows."""
+    alignment = draw(40, 5, 2).repeat(1, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = method(alignment, 2)
+    assert torch.equal(found, method(alignment, 2))
+
+
+def test_autocast_weighs_no_row_otherwise():
+    alignment = draw(40, 1000, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = sequence_weights(alignment, 2, 0.5)
+    assert torch.equal(found, sequence_weights(alignment, 2, 0.5))
+
+
 # ---- gauge, norms, APC ----
 
 

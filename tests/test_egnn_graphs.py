@@ -1,5 +1,6 @@
 """Edge lists: against all pairs one by one, in blocks of any size, far from the origin."""
 
+import numpy as np
 import pytest
 import torch
 from drawing import normal
@@ -194,3 +195,16 @@ def test_no_edges_come_from(call, error, message):
 def test_no_edges_come_from_positions_like(build, x, error, message):
     with pytest.raises(error, match=message):
         build(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("build", [lambda x: radius_edges(x, 350.0), lambda x: nearest_edges(x, 1)])
+def test_half_precision_finds_the_neighbours_of_float32(build, dtype):
+    """The square of 350 is infinite in float16: then all pairs are as near as a node to itself."""
+    x = torch.tensor([[0.0], [300.0], [700.0], [1500.0]]).to(dtype)
+    assert torch.equal(build(x), build(x.float()))
+
+
+def test_sizes_may_be_any_integers():
+    counted = np.bincount([0, 0, 1])
+    assert torch.equal(complete_edges(counted), complete_edges([2, 1]))

@@ -67,7 +67,7 @@ def test_the_network_is_its_layers_one_after_another(variant, out_features):
 def test_the_regressor_sums_its_atoms():
     net, (h, x, edges, graph) = regressor(), molecules()
     atoms = net.node(plain_egnn(net.body, h, x, edges, None, None)[0])
-    wanted = torch.stack([net.graph(sum(atoms[graph == g])) for g in range(3)])
+    wanted = torch.stack([net.readout(sum(atoms[graph == g])) for g in range(3)])
     assert largest(net(h, x, edges, graph=graph, graphs=3), wanted) < 1e-12
 
 

@@ -46,7 +46,7 @@ def slow_schnet(net: SchNet, h: Tensor, x: Tensor, edges: Tensor, graph: Tensor,
         for i in range(len(h)):
             if graph[i] == number:
                 total = total + net.node(h[i])
-        answers.append(net.graph(total))
+        answers.append(net.readout(total))
     return torch.stack(answers)
 
 

@@ -54,6 +54,7 @@ class TestPortability(Portability):
             Portability.test_every_model_compiles_to_one_graph_with_the_same_gradients,
         )
     }
+    not_vmapped = ("Sorted",)
     near_float64 = 1e-5
     near_gradients = 0.1
     near_on_cuda = (1e-11, 1e-10)

@@ -1,5 +1,8 @@
 """The Legendre memory: its equations, its laws, and broken twins that must fail them."""
 
+import copy
+import io
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -18,6 +21,7 @@ from archbook.lmu import (
     impulse_response,
     legendre_delay_matrices,
 )
+from archbook.lmu.memory import MOST_TABLES
 
 MODES = ("auto", "recurrent", "fft", "chunked")
 SIZES = ((6, 40.0), (256, 784.0), (468, 784.0))  # (order, theta = length)
@@ -282,3 +286,52 @@ def test_the_gradients_equal_finite_differences(form):
     u, state = normal(2, 7, 2).requires_grad_(), normal(2, 2, 3).requires_grad_()
     assert torch.autograd.gradcheck(lambda u, m: run(form, memory, u, m), (u, state))
     assert torch.autograd.gradcheck(lambda u: run(form, memory, u), (u,))
+
+
+# ---- tables ----
+
+
+def held(memory: LinearMemory) -> int:
+    """Bytes of all tensors that are not weights or matrices."""
+    tables = [*memory._tables.values(), *memory._longest.values()]
+    return sum(table.numel() * table.element_size() for table in tables)
+
+
+@pytest.mark.parametrize("call", ["last", "fft", "chunked"])
+def test_sequences_of_any_lengths_fill_no_memory(call):
+    def after(lengths: Iterable[int]) -> int:
+        memory = LegendreMemory(16, 40.0)
+        for length in lengths:
+            u = normal(1, length, 1).float()
+            memory.last(u) if call == "last" else memory(u, call)
+        return held(memory)
+
+    assert after(range(1, 61)) <= MOST_TABLES * after([60])
+
+
+def test_a_shorter_sequence_reads_the_end_of_the_longest_table():
+    memory, fresh, u = LegendreMemory(6, 40.0), LegendreMemory(6, 40.0), normal(2, 30, 1).float()
+    memory.last(normal(1, 50, 1).float())
+    torch.testing.assert_close(memory.last(u), fresh.last(u), rtol=0, atol=0)
+
+
+def test_copies_and_files_go_without_tables():
+    memory, u = LegendreMemory(16, 40.0), normal(1, 60, 1).float()
+    wanted, before = memory(u, "fft"), io.BytesIO()
+    torch.save(LegendreMemory(16, 40.0), before)
+    after = io.BytesIO()
+    torch.save(memory, after)
+    assert abs(after.tell() - before.tell()) < 100
+    twin = copy.deepcopy(memory)
+    assert held(twin) == 0 < held(memory)
+    assert torch.equal(twin(u, "fft"), wanted)
+
+
+def test_a_replica_on_another_device_makes_its_own_tables():
+    """As DataParallel makes them: a shallow copy whose buffers lie elsewhere."""
+    memory, u = LegendreMemory(16, 40.0), normal(1, 60, 1).float()
+    memory(u, "fft")
+    replica = memory._replicate_for_data_parallel()
+    replica.A_bar, replica.B_bar = memory.A_bar.to("meta"), memory.B_bar.to("meta")
+    assert replica(u.to("meta"), "fft").is_meta
+    assert not memory(u, "fft").is_meta

@@ -211,3 +211,9 @@ def test_an_impulse_response_is_refused_for(arguments, error, message):
 def test_a_readout_is_refused_for(arguments, error, message):
     with pytest.raises(error, match=message):
         legendre_readout(*arguments)
+
+
+@pytest.mark.parametrize("theta", [np.float32(12), np.int64(12), np.float64(12)])
+def test_numbers_of_numpy_are_numbers(theta):
+    found = legendre_delay_matrices(np.int64(4), theta)
+    torch.testing.assert_close(found, legendre_delay_matrices(4, 12.0), rtol=0, atol=0)

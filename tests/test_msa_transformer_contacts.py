@@ -47,6 +47,15 @@ def test_rows_and_columns_sum_to_zero_and_the_features_are_symmetric():
     assert gap(found, found.transpose(1, 2)) < 1e-12
 
 
+def test_of_one_column_nothing_is_left():
+    """As where the other columns of a padded batch are no columns."""
+    one = maps(1)
+    assert (contact_features(one) == 0).all()
+    real = torch.zeros(BATCH, COLUMNS, dtype=torch.bool)
+    real[:, 0] = True
+    assert contact_features(maps(), real).abs().max() < 1e-15
+
+
 def test_a_coupled_pair_stands_out_of_its_background():
     u = normal(1, 1, 1, COLUMNS).exp()
     a = u[..., :, None] * u[..., None, :]

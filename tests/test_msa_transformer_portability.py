@@ -45,6 +45,7 @@ class TestPortability(Portability):
     }
     dtype_under_autocast = None  # a block adds to what came in, which is float32
     unused_parameters = True  # those of the contact head, where no contacts are asked for
+    not_called = dict.fromkeys(MODELS, ("contact_head",))  # where no contacts are asked for
     near_on_cuda = (1e-9, 1e-6)
 
     def inputs(self, name, form="ragged maps", sizes=SIZES):

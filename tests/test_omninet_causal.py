@@ -5,7 +5,6 @@ import torch
 from drawing import gap, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_attention import end_mask
 from plain_omninet import (
     CAUSAL,
     HEADS,
@@ -147,9 +146,9 @@ def tokens(batch: int = 2, seq: int = 12) -> torch.Tensor:
     return torch.randint(VOCAB, (batch, seq), generator=seeded(3))
 
 
-def decoded(model: LanguageModel, given: torch.Tensor, prefix: int, mask=None) -> torch.Tensor:
+def decoded(model: LanguageModel, given: torch.Tensor, prefix: int) -> torch.Tensor:
     """Logits from the last token of the prefix on."""
-    state = model.prefill(given[:, :prefix], None if mask is None else mask[:, :prefix])
+    state = model.prefill(given[:, :prefix])
     found = [state.logits]
     for token in given[:, prefix:].unbind(1):
         state = model.step(token, state)
@@ -184,14 +183,21 @@ def test_a_plain_transformer_decodes_as_well():
 
 
 @every_meta
-def test_a_padded_prompt_stays_padded(meta):
-    model, given = language_model(meta), tokens()
-    mask = end_mask([12, 12], 12)
+def test_a_padded_beginning_of_the_stack_stays_padded(meta):
+    """Hidden states have no positions of their own: what is left out may lie anywhere."""
+    body, x = language_model(meta).body, states(2)
+    mask = torch.ones(2, 5, dtype=torch.bool)
     mask[1, :2] = False
-    other = given.clone()
-    other[1, :2] = (given[1, :2] + 1) % VOCAB
-    found = decoded(model, other, 5, mask)
-    assert gap(found, model(given, mask)[:, 4:]) < 1e-9
+    y, state = body.prefill(x[:, :5], mask)
+    other = x.clone()
+    other[1, :2] += 1
+    changed, after = body.prefill(other[:, :5], mask)
+    assert gap(changed[:, 2:], y[:, 2:]) < 1e-9
+    found, wanted = (body.step(x[:, 5:6], one)[0] for one in (after, state))
+    assert gap(found, wanted) < 1e-9
+    longer = torch.ones(2, 6, dtype=torch.bool)
+    longer[:, :5] = mask
+    assert gap(wanted, body(x[:, :6], longer)[:, 5:]) < 1e-9
 
 
 @every_meta

@@ -24,6 +24,7 @@ from archbook.omninet import (
 ones = torch.ones
 X = ones(2, 6, 8)
 MASK = ones(2, 6, dtype=torch.bool)
+LATE = torch.arange(6).expand(2, 6) > 1
 TOKENS = ones(2, 6, dtype=torch.int64)
 
 
@@ -188,7 +189,12 @@ def test_nothing_is_built_from(call, error, message):
             "at most max_length = 6 tokens, given 7",
         ),
         (lambda: lm()(TOKENS, ~MASK), ValueError, "a real token in every example"),
-        (lambda: lm().prefill(TOKENS, MASK[:1]), ValueError, "mask to have shape"),
+        (lambda: lm()(TOKENS, MASK[:1]), ValueError, "mask to have shape"),
+        (
+            lambda: lm()(TOKENS, LATE),
+            ValueError,
+            "padding after the last real token only; .*the first: example ., position 0",
+        ),
         (
             lambda: lm().step(TOKENS[:, 0], lm().prefill(TOKENS)),
             ValueError,

@@ -8,6 +8,7 @@ from typing import SupportsIndex, cast
 
 import torch
 from torch import Tensor
+from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Switch(threading.local):
@@ -25,6 +26,7 @@ def value_checks(enabled: bool) -> Iterator[None]:
 
     Reading a value makes a GPU wait for its queue; a training loop that trusts its data may
     switch them off. Checks of shape, dtype and device cost nothing and always run.
+    Under torch.compile and in the transforms of torch.func (vmap, grad) no value is read.
     """
     if torch.compiler.is_compiling():  # where no value is read anyway
         yield
@@ -37,14 +39,9 @@ def value_checks(enabled: bool) -> Iterator[None]:
         _switch.values = before
 
 
-def require_positive_int(name: str, value: int) -> None:
+def require_positive_int(name: str, value: SupportsIndex) -> None:
     """Raise unless `value` is an integer of at least 1 (a bool is not an integer here)."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"wanted {name} to be an int, given {value!r} of type {type(value).__name__}"
-        )
-    if value < 1:
-        raise ValueError(f"wanted {name} to be at least 1, given {value}")
+    as_size(name, value)
 
 
 def as_size(name: str, value: SupportsIndex | None, least: int = 1) -> int:
@@ -156,5 +153,17 @@ def require_false(
     raise ValueError(f"{wish}, given {int(bad.sum())}{where}")
 
 
+def can_be_read(value: Tensor) -> bool:
+    """Whether a number can be taken out of `value`: not while compiling, on the meta device, or in
+    a transform of torch.func, where it may stand for many.
+    """
+    return not (torch.compiler.is_compiling() or value.is_meta or inside_torch_func())
+
+
+def inside_torch_func() -> bool:
+    """Whether a transform of torch.func (vmap, grad, jacrev, ...) runs."""
+    return _functorch.maybe_current_level() is not None
+
+
 def _values_are_read(value: Tensor) -> bool:
-    return not torch.compiler.is_compiling() and _switch.values and not value.is_meta
+    return _switch.values and can_be_read(value)

@@ -7,6 +7,7 @@ from einops import rearrange
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from archbook.autocast import exact
 from archbook.dca.scores import contact_scores
 from archbook.dca.statistics import one_hot_rows, row_weights
 
@@ -40,6 +41,7 @@ def pseudo_likelihood(
     return contact_scores(fit.couplings, gap)
 
 
+@exact
 def pseudo_likelihood_loss(
     h: Float[Tensor, " terms"],
     J: Float[Tensor, "terms terms"],
@@ -70,6 +72,7 @@ def pseudo_likelihood_loss(
     return loss, error.sum(0) + 2 * field_l2 * h, to_J
 
 
+@exact
 def fit_pseudo_likelihood(
     alignment: Integer[Tensor, "rows columns"],
     states: int,

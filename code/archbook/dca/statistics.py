@@ -6,12 +6,14 @@ from einops import einsum, rearrange
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from archbook.autocast import exact
 from archbook.checks import require_between, require_positive_int, require_tensor
 from archbook.dca.scores import apc, contact_scores
 
 CHUNK = 1024  # rows at a time against all others
 
 
+@exact
 def sequence_weights(
     alignment: Integer[Tensor, "rows columns"], states: int, identity: float = 0.8
 ) -> Float[Tensor, " rows"]:
@@ -27,6 +29,7 @@ def sequence_weights(
     return 1 / torch.cat(near).double()
 
 
+@exact
 def frequencies(
     alignment: Integer[Tensor, "rows columns"],
     states: int,
@@ -53,6 +56,7 @@ def frequencies(
     return single, pair
 
 
+@exact
 def mean_field_couplings(
     alignment: Integer[Tensor, "rows columns"],
     states: int,

@@ -59,7 +59,7 @@ class GNN(nn.Module):
         *,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> Float[Tensor, "*nodes out_features"]:
-        weight = self.embed.weight
+        weight = next(self.parameters())
         pairs = pairs_of("h", h, self.in_features, edges=edges, mask=mask, weight=weight)
         check_edge_attr(edge_attr, self.edge_features, pairs, weight=weight)
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)

@@ -5,25 +5,24 @@ Edges run sender -> receiver, (2, edges), sorted by receiver; no node sends to i
 
 import math
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from archbook.checks import require_finite, require_positive_int, require_tensor
+from archbook.checks import as_size, require_finite, require_tensor
 
 BLOCK = 2**18  # distances held in memory at a time: they fit into a cache
 
 
 def complete_edges(
-    sizes: Sequence[int], device: torch.device | str | None = None
+    sizes: Sequence[SupportsIndex], device: torch.device | str | None = None
 ) -> Int64[Tensor, "2 edges"]:
     """All ordered pairs i != j inside each graph; the nodes of the graphs lie one after another."""
     if not len(sizes):
         raise ValueError("wanted sizes to name at least one graph, given none")
-    for size in sizes:
-        require_positive_int("sizes", size)
-    size = torch.as_tensor(sizes, device=device)
+    size = torch.tensor([as_size("sizes", size) for size in sizes], device=device)
     start = size.cumsum(0) - size
     nodes = torch.arange(int(size.sum()), device=device)
     graph = torch.repeat_interleave(size)  # of each node
@@ -36,8 +35,11 @@ def complete_edges(
 
 
 def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2 edges"]:
-    """j -> i for every |x_i - x_j| <= radius. O(nodes^2) time, memory in blocks plus the edges."""
-    _check(x)
+    """j -> i for every |x_i - x_j| <= radius. O(nodes^2) time, memory in blocks plus the edges.
+
+    Distances are computed in float32 at least: the square of 350 is no float16.
+    """
+    x = _checked(x)
     if not 0 < radius < math.inf:
         raise ValueError(f"wanted radius to be positive and finite, given {radius}")
     found = []
@@ -49,8 +51,7 @@ def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2
 
 def nearest_edges(x: Float[Tensor, "nodes n"], k: int) -> Int64[Tensor, "2 edges"]:
     """j -> i for the k nearest j of every i. O(nodes^2) time, memory in blocks plus the edges."""
-    _check(x)
-    require_positive_int("k", k)
+    x, k = _checked(x), as_size("k", k)
     if k >= len(x):
         raise ValueError(f"wanted k to be less than the number of nodes, {len(x)}, given {k}")
     sender = torch.cat([square.topk(k, largest=False).indices for _, square in _squares(x)])
@@ -58,11 +59,12 @@ def nearest_edges(x: Float[Tensor, "nodes n"], k: int) -> Int64[Tensor, "2 edges
     return torch.stack([sender.flatten(), receiver])
 
 
-def _check(x: Tensor) -> None:
+def _checked(x: Tensor) -> Tensor:
     require_tensor("x", x, ("nodes", "n"))
     if not x.is_floating_point():
         raise TypeError(f"wanted x to be floating, given {x.dtype}")
     require_finite("x", x)
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @torch.no_grad()

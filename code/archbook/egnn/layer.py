@@ -82,16 +82,26 @@ class EGCL(nn.Module):
         self,
         h: Float[Tensor, "*nodes hidden"],
         x: Float[Tensor, "*nodes n"],
-        edges: Int64[Tensor, "2 edges"] | None = None,
+        edges: Int64[Tensor, "2 edges"] | Pairs | None = None,
         *,
         edge_attr: Float[Tensor, "*pairs edge_features"] | None = None,
         v: Float[Tensor, "*nodes n"] | None = None,
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
-        """(h', x'), with velocity (h', x', v'); without edges the dense form."""
-        pairs = self.checked(h, self.hidden, x, edges=edges, edge_attr=edge_attr, v=v, mask=mask)
-        edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
-        h, x, v = self.update(pairs, h, pairs.keep(x), edge_attr=edge_attr, v=v)
+        """(h', x'), with velocity (h', x', v'); without edges the dense form.
+
+        A network gives its layers the `Pairs` that it has checked once, and edge_attr in their
+        order.
+        """
+        if isinstance(edges, Pairs):
+            pairs = edges
+        else:
+            pairs = self.checked(
+                h, self.hidden, x, edges=edges, edge_attr=edge_attr, v=v, mask=mask
+            )
+            edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
+            x = pairs.keep(x)
+        h, x, v = self.update(pairs, h, x, edge_attr=edge_attr, v=v)
         return (h, x) if v is None else (h, x, v)
 
     def checked(

@@ -49,14 +49,15 @@ class EGNN(nn.Module):
         mask: Bool[Tensor, "batch nodes"] | None = None,
     ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """(features, x'), with velocity (features, x', v')."""
-        layers = cast(list[EGCL], self.layers)
-        pairs = layers[0].checked(
+        first = cast(EGCL, self.layers[0])
+        pairs = first.checked(
             h, self.in_features, x, edges=edges, edge_attr=edge_attr, v=v, mask=mask
         )
         edge_attr = None if edge_attr is None else pairs.at_pair(edge_attr)
         h, x, v_0 = self.embed(h), pairs.keep(x), v  # padding may hold anything finite
-        for layer in layers:
-            h, x, v = layer.update(pairs, h, x, edge_attr=edge_attr, v=v_0)
+        for layer in self.layers:
+            h, x, *moved = layer(h, x, pairs, edge_attr=edge_attr, v=v_0)
+            v = moved[0] if moved else None
         h = pairs.keep(self.read(h))
         return (h, x) if v is None else (h, x, v)
 
@@ -73,7 +74,7 @@ class EGNNRegressor(nn.Module):
         require_positive_int("out_features", out_features)
         self.body = EGNN(in_features, hidden, layers, attention=True, update_positions=False)
         self.node = nn.Sequential(*mlp(hidden, hidden, hidden))
-        self.graph = nn.Sequential(*mlp(hidden, hidden, out_features))
+        self.readout = nn.Sequential(*mlp(hidden, hidden, out_features))
 
     def forward(
         self,
@@ -85,7 +86,7 @@ class EGNNRegressor(nn.Module):
         graphs: int,
     ) -> Float[Tensor, "graphs out_features"]:
         h = self.node(self.body(h, x, edges)[0])
-        return self.graph(sum_by_graph(h, graph, graphs))
+        return self.readout(sum_by_graph(h, graph, graphs))
 
 
 def sum_by_graph(

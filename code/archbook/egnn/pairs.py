@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from archbook.attached import is_plain
 from archbook.checks import (
     require_between,
     require_false,
@@ -193,6 +194,10 @@ def messages(
     are done once a node and not once an edge, which leaves 2 / degree of their cost.
     """
     linear, features = cast(nn.Linear, phi_e[0]), h.shape[-1]
+    if not is_plain(phi_e, linear):  # what hangs on them wants to be called
+        both = [pairs.at_receiver(h), pairs.at_sender(h)]
+        both[0] = both[0].expand_as(both[1])
+        return phi_e(torch.cat([*both, extra] if extra is not None else both, -1))
     W_i, W_j, W_e = linear.weight.split([features, features, linear.in_features - 2 * features], 1)
     total = pairs.at_receiver(F.linear(h, W_i, linear.bias)) + pairs.at_sender(F.linear(h, W_j))
     return phi_e[1:](total if extra is None else total + F.linear(extra, W_e))

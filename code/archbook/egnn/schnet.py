@@ -83,7 +83,7 @@ class SchNet(nn.Module):
         self.distances = Gaussians(gaussians, reach)
         self.layers = nn.ModuleList(Interaction(hidden, gaussians) for _ in range(layers))
         self.node = nn.Sequential(*mlp(hidden, hidden, hidden))
-        self.graph = nn.Sequential(*mlp(hidden, hidden, out_features))
+        self.readout = nn.Sequential(*mlp(hidden, hidden, out_features))
 
     def forward(
         self,
@@ -94,7 +94,7 @@ class SchNet(nn.Module):
         graph: Int64[Tensor, " nodes"],
         graphs: int,
     ) -> Float[Tensor, "graphs out_features"]:
-        weight = self.embed.weight
+        weight = next(self.parameters())
         require_input("h", h, ("nodes", self.in_features), weight)
         require_input("x", x, (len(h), "n"), weight)
         pairs = EdgeList(edges, len(h), h.device)
@@ -105,4 +105,4 @@ class SchNet(nn.Module):
         h = self.embed(h)
         for layer in self.layers:
             h = layer(pairs, h, g)
-        return self.graph(sum_by_graph(self.node(h), graph, graphs))
+        return self.readout(sum_by_graph(self.node(h), graph, graphs))

@@ -1,6 +1,6 @@
 """The curriculum: a joint task of K^f answers is begun with few classes."""
 
-from archbook.checks import require_positive_int
+from archbook.checks import as_size, require_positive_int
 
 
 def curriculum_classes(
@@ -13,7 +13,6 @@ def curriculum_classes(
     """
     for name, value in {"classes": classes, "fold": fold, "parts": parts, "gap": gap}.items():
         require_positive_int(name, value)
-    if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-        raise ValueError(f"wanted epoch to be an int of at least 0, given {epoch!r}")
+    epoch = as_size("epoch", epoch, least=0)
     share = classes // parts
     return min(classes, max(share, fold) + epoch // gap * max(share, 1))

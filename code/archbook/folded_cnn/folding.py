@@ -6,7 +6,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from archbook.checks import require_between, require_positive_int, require_tensor
+from archbook.checks import inside_torch_func, require_between, require_positive_int, require_tensor
 
 
 def fold_images(
@@ -21,7 +21,8 @@ def fold_images(
     require_tensor("x", x, ("batch", "channels", "height", "width"))
     if len(x) % fold:
         raise ValueError(f"wanted a number of images divisible by fold = {fold}, given {len(x)}")
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+    by_channels = not inside_torch_func() and x.is_contiguous(memory_format=torch.channels_last)
+    if by_channels and not x.is_contiguous():
         # channels stay innermost: else a model in that format would copy a second time
         return rearrange(x, "(b f) c h w -> b h w (f c)", f=fold).permute(0, 3, 1, 2)
     return rearrange(x, "(b f) c h w -> b (f c) h w", f=fold)

@@ -98,7 +98,7 @@ class FoldedNet(nn.Module):
         self, x: Float[Tensor, "groups {self.fold}*{self.channels} {self.height} {self.width}"]
     ) -> Float[Tensor, "groups {self.fold}*{self.classes}"]:
         shape = ("groups", self.fold * self.channels, self.height, self.width)
-        require_input("x", x, shape, self.head.weight)
+        require_input("x", x, shape, next(self.parameters()))
         require_finite("x", x)
         return self.head(self.body(x))
 

@@ -44,6 +44,10 @@ class ExpertLinear(nn.Module):
         self.b = nn.Parameter(torch.empty(experts, out_features))
         self.reset_parameters()
 
+    def forward(self, x: Float[Tensor, "batch in"], mix: Mixing) -> Float[Tensor, "batch out"]:
+        """Of the rule by which a network mixes its experts, with inputs that it has checked."""
+        return mix(self.W, self.b, x)
+
     def reset_parameters(self) -> None:
         _, out_features, in_features = self.W.shape
         bound = math.sqrt(6 / (in_features + out_features))
@@ -79,15 +83,20 @@ class GridLinear(ExpertLinear):
         super().__init__(in_features, out_features, grid.experts, init=init)
         self.grid = grid
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         x: Float[Tensor, "batch in"],
-        g: Float[Tensor, "batch grid_dims"],
+        g: Float[Tensor, "batch grid_dims"] | Mixing,
         order: str = "auto",
     ) -> Float[Tensor, "batch out"]:
-        """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
+        """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`.
+
+        A network gives its layers the mixing at places that it has checked, in place of g.
+        """
+        if not isinstance(g, Tensor) and callable(g):
+            return super().forward(x, g)
         self.require_inputs(x, g)
-        return grid_mixing([self], g, order)(self.W, self.b, x)
+        return super().forward(x, grid_mixing([self], g, order))
 
     def require_inputs(self, x: Tensor, g: Tensor) -> None:
         """Raise unless x fits the weights and g the grid, in one batch, without NaN."""
@@ -172,8 +181,8 @@ def run_layers(
     """The network of these layers with one rule of mixing their experts."""
     act, last = ACTIVATIONS[activation], layers[-1]
     for layer in layers[:-1]:
-        x = act(mix(layer.W, layer.b, x))
-    return mix(last.W, last.b, x)
+        x = act(layer(x, mix))
+    return last(x, mix)
 
 
 def grid_mixing(layers: Sequence[GridLinear], g: Tensor, order: str) -> Mixing:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from archbook.checks import require_choice
+from archbook.checks import can_be_read, require_choice
 from archbook.gfnn.weights import Grid
 
 ORDERS = ("auto", "blend", "experts", "cells")
@@ -132,15 +132,15 @@ def mixing(grid: Grid, g: Tensor, order: str, *, multiply_adds: float) -> Mixing
 
     order: "blend", "experts", "cells", or "auto". That sorts by cell where fewer multiply-adds make
     up for the loop, see `_cells_are_cheaper`, and else takes the better of the other two layer by
-    layer, see `dense`. It never sorts where values cannot be read (torch.compile, meta), nor on a
+    layer, see `dense`. It never sorts where values cannot be read (`can_be_read`), nor on a
     GPU, where the loop would wait for its launches (an estimate, not measured).
     """
     require_choice("order", order, ORDERS)
-    readable = not (torch.compiler.is_compiling() or g.is_meta)
+    readable = can_be_read(g)
     if order == "cells" and not readable:
         raise ValueError(
-            "wanted order to be 'auto', 'blend' or 'experts' while compiling and on the meta "
-            "device, given 'cells'"
+            "wanted order to be 'auto', 'blend' or 'experts' while compiling, on the meta device "
+            "and in torch.func, given 'cells'"
         )
     if order == "auto" and readable and g.device.type == "cpu":
         order = "cells" if _cells_are_cheaper(grid, len(g), multiply_adds) else order

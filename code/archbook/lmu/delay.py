@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from numbers import Real
 
 import torch
 from jaxtyping import Float
@@ -57,7 +58,7 @@ def legendre_delay_matrices(
 
 
 def _window(theta: float) -> float:
-    if isinstance(theta, bool) or not isinstance(theta, int | float):
+    if isinstance(theta, bool) or not isinstance(theta, Real):
         raise TypeError(f"wanted theta to be a number of steps, given {theta!r}")
     if not (math.isfinite(theta) and theta > 0):
         raise ValueError(f"wanted theta to be positive and finite (steps), given {theta}")

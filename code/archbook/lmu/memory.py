@@ -1,5 +1,6 @@
 """A linear recurrence with fixed matrices, computed step by step or in parallel."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,10 @@ from archbook.checks import require_choice, require_finite, require_like, requir
 from archbook.lmu.delay import impulse_response, legendre_delay_matrices
 
 MODES = ("auto", "recurrent", "fft", "chunked")
+MOST_TABLES = 8  # kept at a time, so that sequences of any lengths fill no memory
 FFT_INPUTS = 8192  # batch x channels x time up to which the FFT won (benchmarks/bench_lmu.py)
+
+Tables = OrderedDict[tuple[str, int, torch.device], Tensor]
 
 
 class LinearMemory(nn.Module):
@@ -46,7 +50,6 @@ class LinearMemory(nn.Module):
         like = {"device": torch.get_default_device(), "dtype": torch.get_default_dtype()}
         self.register_buffer("A_bar", A_bar.detach().to(**like), persistent=False)
         self.register_buffer("B_bar", B_bar.detach().to(**like), persistent=False)
-        self._tables: dict[tuple[str, int], Tensor] = {}
         self._recast()
 
     A_bar: Tensor
@@ -63,7 +66,15 @@ class LinearMemory(nn.Module):
             self.A_bar, dtype=torch.float64 if double else torch.float32, device=self.A_bar.device
         )
         self.A_bar, self.B_bar = (exact.to(where, copy=True) for exact in self._exact)
-        self._tables = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._tables: Tables = OrderedDict()
+        self._longest: dict[torch.device, Tensor] = {}
+
+    def __getstate__(self) -> dict:
+        """Tables can be made again: copies and files go without."""
+        return {**super().__getstate__(), "_tables": OrderedDict(), "_longest": {}}
 
     def extra_repr(self) -> str:
         return f"order={self.order}"
@@ -75,8 +86,12 @@ class LinearMemory(nn.Module):
         u: Float[Tensor, "batch time channels"],
         mode: str = "auto",
         state: Float[Tensor, "batch channels order"] | None = None,
-    ) -> Float[Tensor, "batch time channels order"]:
+        *,
+        last: bool = False,
+    ) -> Float[Tensor, "batch time channels order"] | Float[Tensor, "batch channels order"]:
         """All states m_1 .. m_time; the last slice, [:, -1], is the state to go on from.
+
+        last: that slice alone, computed as `last` does it, whatever the mode.
 
         mode: "recurrent" is Eq. 19 step by step; "fft" Eq. 26, O(time log time) a channel and
         coefficient, but it holds complex buffers of twice the length; "chunked" runs one matrix
@@ -84,6 +99,8 @@ class LinearMemory(nn.Module):
         no complex numbers; "auto" takes the FFT for few inputs, else chunks.
         """
         require_choice("mode", mode, MODES)
+        if last:
+            return self.last(u, state)
         u, state = self._prepared(u, ("batch", "time", "channels"), state)
         batch, time, channels = u.shape
         if mode == "auto":
@@ -108,7 +125,7 @@ class LinearMemory(nn.Module):
         batch, time, channels = u.shape
         with without_autocast(u):
             signals = u.transpose(1, 2).reshape(batch * channels, time)  # else: a product a signal
-            final = signals @ self._table("reversed", time, self._reversed)
+            final = signals @ self._reversed(time)
             final = final.reshape(batch, channels, self.order)
             if state is not None:
                 final = final + state @ torch.linalg.matrix_power(self.A_bar, time).mT
@@ -160,7 +177,7 @@ class LinearMemory(nn.Module):
         size = min(time, 64 if self.order <= 32 else 32)
         chunks = -(-time // size)
         u = F.pad(u, (0, chunks * size - time)).reshape(signals, chunks, size)
-        ends = u @ self._table("reversed", size, self._reversed)  # (signals, chunks, order)
+        ends = u @ self._reversed(size)  # (signals, chunks, order)
         kernel = self._table("chunk", size, self._chunk)  # (size + order, size * order)
         decay = kernel[size:, -self.order :]  # (A_bar^size)^T
         m = torch.zeros_like(ends[:, 0]) if start is None else start
@@ -175,20 +192,34 @@ class LinearMemory(nn.Module):
     # -- tables: built once in float64, then cast ---------------------------------------------
 
     def _table(self, name: str, length: int, build: Callable[[int], Tensor]) -> Tensor:
-        if (name, length) not in self._tables:
+        """Kept for the last MOST_TABLES lengths; a replica on another device makes its own."""
+        device = self.A_bar.device
+        key = (name, length, device)
+        table = self._tables.pop(key, None)
+        if table is None:
             # plain tensors even when first asked for in inference mode, so that training works
             with torch.inference_mode(False), torch.no_grad():
                 table = build(length)
-                self._tables[name, length] = table.to(self.A_bar.device, self._like(table))
-        return self._tables[name, length]
+                table = table.to(device, self._like(table))
+        self._tables[key] = table  # the newest last
+        if len(self._tables) > MOST_TABLES:
+            self._tables.popitem(last=False)
+        return table
 
     def _like(self, table: Tensor) -> torch.dtype:
         if not table.is_complex():
             return self.A_bar.dtype
         return torch.complex128 if self.A_bar.dtype == torch.float64 else torch.complex64
 
-    def _reversed(self, length: int) -> Tensor:
-        return impulse_response(*self._exact, length).flip(1).mT.contiguous()  # (length, order)
+    def _reversed(self, length: int) -> Float[Tensor, "length order"]:
+        """H^T from its end: the shorter one is the end of the longer, so one serves all lengths."""
+        known = self._longest.get(self.A_bar.device)
+        if known is None or len(known) < length:
+            with torch.inference_mode(False), torch.no_grad():
+                H = impulse_response(*self._exact, length)
+                known = H.flip(1).mT.contiguous().to(self.A_bar)
+            self._longest[self.A_bar.device] = known
+        return known[len(known) - length :]
 
     def _spectrum(self, length: int) -> Tensor:
         return torch.fft.rfft(impulse_response(*self._exact, length), 2 * length)

@@ -69,7 +69,7 @@ class LMU(nn.Module):
         u = self._write_sequence(x, mask)
         if self.return_sequences:
             return self.read(self.memory(u, mode, state), x)
-        return self.read(self.memory.last(u, state), x[:, -1])
+        return self.read(self.memory(u, state=state, last=True), x[:, -1])
 
     def final_state(
         self,
@@ -86,13 +86,13 @@ class LMU(nn.Module):
         state: Float[Tensor, "batch channels order"] | None = None,
     ) -> tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch channels order"]]:
         """One time step: (o_t, m_t). Only the memory is carried, o_t never is."""
-        require_input("x_t", x_t, ("batch", self.input_size), self.U_x.weight)
+        require_input("x_t", x_t, ("batch", self.input_size), next(self.parameters()))
         require_finite("x_t", x_t)
         state = self.memory.step(self.write(x_t), state)
         return self.read(state, x_t), state
 
     def _write_sequence(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        require_input("x", x, ("batch", "time", self.input_size), self.U_x.weight)
+        require_input("x", x, ("batch", "time", self.input_size), next(self.parameters()))
         require_finite("x", x)  # f_1 may hide it: relu(-inf) is 0
         u = self.write(x)
         if mask is None:
@@ -147,7 +147,7 @@ class LMUCell(nn.Module):
         state: tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch order"]] | None = None,
     ) -> tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch order"]]:
         """One step: (h_t, m_t)."""
-        require_input("x_t", x_t, ("batch", self.input_size), self.W_x.weight)
+        require_input("x_t", x_t, ("batch", self.input_size), next(self.parameters()))
         require_finite("x_t", x_t)
         h, m = self._checked(state, x_t)
         u = self.e_x(x_t) + self.e_h(h) + self.e_m(m.to(x_t.dtype))
@@ -162,7 +162,7 @@ class LMUCell(nn.Module):
             return x.new_zeros(sizes["h"]), m
         if not (isinstance(state, tuple) and len(state) == 2):
             raise TypeError(f"wanted state to be a pair (h, m), given {type(state).__name__}")
-        likes = (self.W_x.weight, self.memory.A_bar)
+        likes = (next(self.parameters()), self.memory.A_bar)
         for (name, size), value, like in zip(sizes.items(), state, likes, strict=True):
             require_input(f"state {name}", value, size, like)
             require_finite(f"state {name}", value)
@@ -174,7 +174,7 @@ class LMUCell(nn.Module):
         state: tuple[Float[Tensor, "batch hidden"], Float[Tensor, "batch order"]] | None = None,
     ) -> Float[Tensor, "batch time hidden"]:
         """All h_t, step after step: the nonlinear feedback leaves no other way."""
-        require_input("x", x, ("batch", "time", self.input_size), self.W_x.weight)
+        require_input("x", x, ("batch", "time", self.input_size), next(self.parameters()))
         require_finite("x", x)
         h, m = self._checked(state, x)
         outputs = []

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, linear, scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
+from archbook.attached import is_plain
 from archbook.checks import (
     require_choice,
     require_finite,
@@ -45,7 +46,7 @@ class AxialAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch rows columns hidden"],
-        mask: Bool[Tensor, "batch rows columns"] | None = None,
+        mask: Bool[Tensor, "batch rows columns"] | AlignmentMask | None = None,
         need_weights: bool = False,
         *,
         chunk: int | None = None,
@@ -55,11 +56,12 @@ class AxialAttention(nn.Module):
         chunk: work on about so many tokens at a time and recompute them in the backward pass; None
         does all at once. What comes out at padding is finite and means nothing.
         """
-        require_input("x", x, ("batch", "rows", "columns", self.hidden), self.out.weight)
+        weight = next(self.parameters())
+        require_input("x", x, ("batch", "rows", "columns", self.hidden), weight)
         require_finite("x", x)
         if chunk is not None:
             require_positive_int("chunk", chunk)
-        real = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
+        real = AlignmentMask.of(mask, x)
         y, weights = self.attend(x.transpose(1, 2), real, need_weights, chunk=chunk)
         return y.transpose(1, 2), weights
 
@@ -80,7 +82,10 @@ class AxialAttention(nn.Module):
         For subclasses that write an `attend` of their own.
         """
         part = slice(first * self.hidden, last * self.hidden)
-        y = linear(x, self.qkv.weight[part], self.qkv.bias[part])
+        if last - first < 3 and is_plain(self.qkv):
+            y = linear(x, self.qkv.weight[part], self.qkv.bias[part])
+        else:
+            y = self.qkv(x)[..., part]
         return y.unflatten(-1, (last - first, self.heads, -1)).unbind(-3)
 
     def _drop(self, weights: Tensor) -> Tensor:

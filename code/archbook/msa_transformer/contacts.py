@@ -24,7 +24,8 @@ def contact_features(
     if columns is not None:
         real = columns[:, None, :, None] & columns[:, None, None]
         s = s.masked_fill(~real, 0.0)  # zeros add nothing to the sums over rows and columns
-    return apc(s).permute(0, 2, 3, 1)
+    # A background of one column is the column itself.
+    return (apc(s) if s.shape[-1] > 1 else torch.zeros_like(s)).permute(0, 2, 3, 1)
 
 
 class ContactHead(nn.Module):
@@ -36,7 +37,7 @@ class ContactHead(nn.Module):
     def __init__(self, features: int):
         super().__init__()
         require_positive_int("features", features)
-        self.regression = nn.Linear(features, 1)
+        self.features, self.regression = features, nn.Linear(features, 1)
 
     def forward(
         self,
@@ -47,10 +48,9 @@ class ContactHead(nn.Module):
         require_tensor("attentions", attentions, ("batch", "layers", "heads", "columns", "columns"))
         batch, layers, heads, _, size = attentions.shape
         require_tensor("attentions", attentions, (batch, layers, heads, size, size))
-        if layers * heads != self.regression.in_features:
+        if layers * heads != self.features:
             raise ValueError(
-                f"wanted layers x heads = {self.regression.in_features} maps, "
-                f"given {(layers, heads)}"
+                f"wanted layers x heads = {self.features} maps, given {(layers, heads)}"
             )
         if columns is not None:
             require_mask("columns", columns, (batch, size), attentions.device)
@@ -78,7 +78,7 @@ class ContactHead(nn.Module):
 
         Warns where the steps do not bring the weights to the tolerance.
         """
-        require_tensor("features", features, ("pairs", self.regression.in_features))
+        require_tensor("features", features, ("pairs", self.features))
         require_mask("contacts", contacts, (len(features),), features.device)
         require_finite("features", features)
         require_positive_int("steps", steps)

@@ -1,20 +1,22 @@
 """The MSA Transformer: an alignment in, letters, attention maps and contacts out."""
 
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torch.utils._pytree import _register_namedtuple
 
 from archbook.checks import (
+    can_be_read,
     require_choice,
     require_false,
     require_finite,
     require_input,
     require_positive_int,
     require_tensor,
+    value_checks,
 )
 from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention, recomputed
 from archbook.msa_transformer.contacts import ContactHead
@@ -24,14 +26,17 @@ from archbook.vocabulary import PADDING, START
 ROW_POSITIONS = ("learned", "query", "none")
 
 
-@dataclass(frozen=True)
-class MSAOutput:
+class MSAOutput(NamedTuple):
     """What `MSATransformer.forward` returns; what was not asked for is None."""
 
     logits: Float[Tensor, "batch rows columns vocab"]
     contacts: Float[Tensor, "batch residues residues"] | None = None
     row_attentions: Float[Tensor, "batch layers heads columns columns"] | None = None
     column_attentions: Float[Tensor, "batch layers heads columns rows rows"] | None = None
+
+
+# So that torch.export can save a program that returns it; there is no public name for this.
+_register_namedtuple(MSAOutput, serialized_type_name="archbook.msa_transformer.MSAOutput")
 
 
 class FeedForward(nn.Module):
@@ -76,43 +81,36 @@ class AxialBlock(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch rows columns hidden"],
-        mask: Bool[Tensor, "batch rows columns"] | None = None,
+        mask: Bool[Tensor, "batch rows columns"] | AlignmentMask | None = None,
         need_attention: bool = False,
         *,
+        need_column: bool | None = None,
         chunk: int | None = None,
     ) -> tuple[Float[Tensor, "batch rows columns hidden"], Tensor | None, Tensor | None]:
-        """(X', row map, column map); arguments as in `AxialAttention.forward`."""
-        hidden = self.row.hidden
-        require_input("x", x, ("batch", "rows", "columns", hidden), self.row.out.weight)
+        """(X', row map, column map); arguments as in `AxialAttention.forward`.
+
+        need_column: None, or whether the column map, which may be far larger, is wanted as well.
+        """
+        need_column = need_attention if need_column is None else need_column
+        weight = next(self.parameters())
+        require_input("x", x, ("batch", "rows", "columns", self.row.hidden), weight)
         require_finite("x", x)
         if chunk is not None:
             require_positive_int("chunk", chunk)
-        real = None if mask is None else AlignmentMask(mask, tuple(x.shape[:3]), x.device)
-        x, row, column = self.attend(
-            x.transpose(1, 2), real, need_attention, need_column=need_attention, chunk=chunk
-        )
-        return x.transpose(1, 2), row, column
-
-    def attend(
-        self,
-        x: Float[Tensor, "batch columns rows hidden"],
-        mask: AlignmentMask | None,
-        need_row: bool = False,
-        *,
-        need_column: bool = False,
-        chunk: int | None = None,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """`forward` without checks, columns first; either map for itself."""
-        y, row = self.row.attend(self.row_norm(x), mask, need_row, chunk=chunk)
-        x = x + self.drop(y)
-        y, column = self.column.attend(self.column_norm(x), mask, need_column, chunk=chunk)
-        x = x + self.drop(y)
+        real = AlignmentMask.of(mask, x)
+        x = x.transpose(1, 2)  # a norm's output lies in memory as its input is read
+        with value_checks(False):
+            y, row = self.row(self.row_norm(x).transpose(1, 2), real, need_attention, chunk=chunk)
+            x = x + self.drop(y.transpose(1, 2))
+            y = self.column_norm(x).transpose(1, 2)
+            y, column = self.column(y, real, need_column, chunk=chunk)
+            x = x + self.drop(y.transpose(1, 2))
         if chunk is None:
             y = self.ffn(self.ffn_norm(x))
         else:
             parts = x.split(max(1, chunk // x.shape[2]), 1)
             y = torch.cat([recomputed(lambda p: self.ffn(self.ffn_norm(p)), p) for p in parts], 1)
-        return x + self.drop(y), row, column
+        return (x + self.drop(y)).transpose(1, 2), row, column
 
 
 class LetterHead(nn.Module):
@@ -295,7 +293,7 @@ class MSATransformer(nn.Module):
             real = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
         else:
             mask = tokens != PADDING
-            if torch.compiler.is_compiling() or mask.is_meta or not bool(mask.all()):
+            if not can_be_read(mask) or not bool(mask.all()):
                 real = AlignmentMask(mask, tuple(tokens.shape), tokens.device)
         if self.start_token:
             lost = tokens[..., 0] != START
@@ -330,10 +328,12 @@ class MSATransformer(nn.Module):
                 x = x + self.row_positions[:rows]
         x = self.drop(self.norm_before(x))
         row_maps, column_maps = [], []
-        for block in cast(list[AxialBlock], self.blocks):
-            x, row, column = block.attend(x, mask, need_row, need_column=need_column, chunk=chunk)
-            if need_row:
-                row_maps.append(row)
-            if need_column:
-                column_maps.append(column)
-        return self.norm_after(x), row_maps, column_maps
+        x = x.transpose(1, 2)
+        with value_checks(False):
+            for block in self.blocks:
+                x, row, column = block(x, mask, need_row, need_column=need_column, chunk=chunk)
+                if need_row:
+                    row_maps.append(row)
+                if need_column:
+                    column_maps.append(column)
+        return self.norm_after(x.transpose(1, 2)), row_maps, column_maps

@@ -20,6 +20,13 @@ class AlignmentMask:
     rows: Bool[Tensor, "batch rows"]
     columns: Bool[Tensor, "batch columns"]
 
+    @classmethod
+    def of(cls, mask: "Tensor | AlignmentMask | None", x: Tensor) -> "AlignmentMask | None":
+        """For x (batch, rows, columns, ...); what a network has read once stays as it is."""
+        if mask is None or isinstance(mask, AlignmentMask):
+            return mask
+        return cls(mask, tuple(x.shape[:3]), x.device)
+
     def __init__(self, mask: Tensor, shape: tuple[int, ...], device: torch.device):
         require_mask("mask", mask, shape, device)
         self.rows, self.columns = mask.any(2), mask.any(1)

@@ -1,12 +1,15 @@
 """The ordinary pre-LN block: self-attention, then a feed-forward, each with a skip."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from archbook.attention import FullAttention, KeyValueCache
-from archbook.checks import as_size
+from archbook.attention.interface import Attention
+from archbook.checks import as_size, value_checks
 
 Between = Callable[[Tensor], Tensor]
 
@@ -23,6 +26,13 @@ class Heads(nn.Module):
         self.q = nn.Linear(hidden, hidden, bias)
         self.kv = nn.Linear(hidden, 2 * hidden, bias)
         self.out = nn.Linear(hidden, hidden, bias)
+
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, attend: Callable[..., tuple[Tensor, Any]]
+    ) -> tuple[Float[Tensor, "batch seq hidden"], Any]:
+        """W_o of what `attend` finds with these queries, keys and values; and its state."""
+        y, state = attend(q, k, v)
+        return self.merge(y), state
 
     def queries(self, x: Float[Tensor, "batch seq hidden"]) -> Float[Tensor, "batch heads seq d"]:
         return self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -78,7 +88,8 @@ class Block(nn.Module):
         """between: what happens to the stream between the two halves, as in a decoder."""
         y = self.norm(x)
         k, v = self.heads.keys_values(y, mask)
-        y = self.attention.attend(self.heads.queries(y), k, v, mask=mask, group=self.group)
+        attend = stateless(self.attention, mask=mask, group=self.group)
+        y, _ = self.heads(self.heads.queries(y), k, v, attend)
         return self._join(x, y, between)
 
     def prefill(
@@ -87,7 +98,8 @@ class Block(nn.Module):
         """`forward`, and the cache with which `step` goes on."""
         y = self.norm(x)
         k, v = self.heads.keys_values(y, mask)
-        y, cache = self.attention.prefill(self.heads.queries(y), k, v, group=1, mask=mask)
+        attend = partial(self.attention.prefill, group=1, mask=mask)
+        y, cache = self.heads(self.heads.queries(y), k, v, attend)
         return self._join(x, y, between), cache
 
     def step(
@@ -96,14 +108,28 @@ class Block(nn.Module):
         """The next token, (batch, 1, hidden)."""
         y = self.norm(x)
         k, v = self.heads.keys_values(y)
-        y, cache = self.attention.step(self.heads.queries(y), k, v, state=cache)
+        attend = partial(self.attention.step, state=cache)
+        y, cache = self.heads(self.heads.queries(y), k, v, attend)
         return self._join(x, y, between), cache
 
     def _join(self, x: Tensor, y: Tensor, between: Between | None) -> Tensor:
-        x = x + self.drop(self.heads.merge(y))
+        x = x + self.drop(y)
         if between is not None:
             x = between(x)
         return x + self.drop(self.ffn(self.ffn_norm(x)))
+
+
+def stateless(attention: Attention, **options: Any) -> Callable[..., tuple[Tensor, None]]:
+    """The attention as `Heads` wants it: with a state, which is none.
+
+    Its values are not checked again: they are a network's own.
+    """
+
+    def attend(*qkv: Tensor) -> tuple[Tensor, None]:
+        with value_checks(False):
+            return attention(*qkv, **options), None
+
+    return attend
 
 
 def initialise(module: nn.Module) -> None:

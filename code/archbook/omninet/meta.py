@@ -1,6 +1,7 @@
 """The meta-learner: attention over all tokens of all layers of a partition, pooled over depth."""
 
 import math
+from functools import partial
 from typing import cast
 
 import torch
@@ -17,7 +18,7 @@ from archbook.attention import (
 )
 from archbook.attention.interface import check_mask, no_later
 from archbook.checks import as_size, require_choice, require_finite, require_input
-from archbook.omninet.block import Heads, repeated
+from archbook.omninet.block import Heads, repeated, stateless
 from archbook.omninet.stacking import POOLS
 
 QUERIES = ("all", "top")
@@ -76,7 +77,7 @@ class MetaLearner(nn.Module):
                 f"query='top' for {meta}"
             )
         self.heads = Heads(hidden, heads, bias=False)
-        self.depth, self.pool, self.query = depth, pool, query
+        self.hidden, self.depth, self.pool, self.query = hidden, depth, pool, query
         self.group = depth if causal else None
         self.meta = meta
         self.norm = nn.LayerNorm(hidden)
@@ -92,10 +93,6 @@ class MetaLearner(nn.Module):
     ) -> Float[Tensor, "batch seq hidden"]:
         """mask: True = real. Errors: ValueError or TypeError for a wrong shape, dtype or device."""
         self.check(depths, mask)
-        return self.attend(depths, mask)
-
-    def attend(self, depths: Tensor, mask: Tensor | None) -> Tensor:
-        """`forward` without checks."""
         return self.pooled(self._found(depths, mask))
 
     def read(
@@ -133,18 +130,19 @@ class MetaLearner(nn.Module):
         """The causal `forward`, and the state with which `step` goes on."""
         q, k, v = self.projected(depths, mask)
         wide = repeated(mask, self.depth)
-        y, state = self._stepped().prefill(q, k, v, group=self.depth, mask=wide)
-        return self.pooled(self.heads.merge(y)), state
+        attend = partial(self._stepped().prefill, group=self.depth, mask=wide)
+        y, state = self.heads(q, k, v, attend)
+        return self.pooled(y), state
 
     def step(self, depths: Tensor, state: Cache) -> tuple[Tensor, Cache]:
         """The next position, (batch, 1, depth, hidden)."""
         q, k, v = self.projected(depths, None)
-        y, state = self._stepped().step(q, k, v, state=state)
-        return self.pooled(self.heads.merge(y)), state
+        y, state = self.heads(q, k, v, partial(self._stepped().step, state=state))
+        return self.pooled(y), state
 
     def check(self, depths: Tensor, mask: Tensor | None) -> None:
-        hidden = self.heads.out.weight.shape[0]
-        require_input("depths", depths, ("batch", "seq", self.depth, hidden), self.norm.weight)
+        shape = ("batch", "seq", self.depth, self.hidden)
+        require_input("depths", depths, shape, self.norm.weight)
         require_finite("depths", depths)
         check_mask(mask, depths.shape[:2], depths.device)
         self.attention.check_length(depths.shape[1], self.depth)
@@ -158,7 +156,7 @@ class MetaLearner(nn.Module):
         """What all queries find, (batch, seq x queries, hidden)."""
         q, k, v = self.projected(depths, mask)
         wide = repeated(mask, self.depth)
-        return self.heads.merge(self.attention.attend(q, k, v, mask=wide, group=self.group))
+        return self.heads(q, k, v, stateless(self.attention, mask=wide, group=self.group))[0]
 
     def projected(self, depths: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of each head; override this to read the layers in another way.

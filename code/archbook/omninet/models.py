@@ -11,6 +11,7 @@ from archbook.checks import (
     as_size,
     require_between,
     require_choice,
+    require_false,
     require_finite,
     require_input,
     require_tensor,
@@ -125,17 +126,22 @@ class LanguageModel(nn.Module):
         """mask: True = real. logits[:, i] are of token i + 1 and depend on tokens up to i alone.
 
         Errors: ValueError or TypeError for a wrong shape or dtype, ids out of range, more tokens
-        than positions.
+        than positions, padding before a real token, which would move that token's position.
         """
+        if mask is not None:
+            check_mask(mask, tokens.shape, tokens.device)
+            gap = ~mask[:, :-1] & mask[:, 1:]
+            wish = "wanted padding after the last real token only; tokens before a real one"
+            require_false(wish, gap, ("example", "position"))
         return self._logits(self.body(self.drop(self.embed(tokens)), mask))
 
-    def prefill(
-        self,
-        tokens: Int64[Tensor, "batch seq"],
-        mask: Bool[Tensor, "batch seq"] | None = None,
-    ) -> LMState:
-        """Read a prompt; `state.logits` are those of the token after it."""
-        y, stack = self.body.prefill(self.drop(self.embed(tokens)), mask)
+    def prefill(self, tokens: Int64[Tensor, "batch seq"]) -> LMState:
+        """Read a prompt; `state.logits` are those of the token after it.
+
+        The prompts of a batch are equally long: padding would stand between a prompt and what
+        comes after it, so others go in another batch.
+        """
+        y, stack = self.body.prefill(self.drop(self.embed(tokens)))
         return LMState(self._logits(y[:, -1:])[:, 0], tokens.shape[1], stack)
 
     def step(self, token: Int64[Tensor, " batch"], state: LMState) -> LMState:

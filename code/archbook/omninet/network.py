@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from archbook.attention import KeyValueCache
 from archbook.attention.interface import check_mask
-from archbook.checks import as_size, require_finite, require_input
+from archbook.checks import as_size, require_finite, require_input, value_checks
 from archbook.omninet.block import Block, initialise
 from archbook.omninet.meta import Cache, MetaLearner
 
@@ -68,7 +68,8 @@ class Transformer(nn.Module):
 
     def run(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """`forward` without checks."""
-        return self.walk(x, partial(_attend, mask=mask))[0]
+        with value_checks(False):
+            return self.walk(x, partial(_attend, mask=mask))[0]
 
     def prefill(
         self,
@@ -189,8 +190,8 @@ class OmniNet(Transformer):
 
 
 def _attend(part: Part, x: Tensor, _: Cache | None, *, mask: Tensor | None) -> tuple[Tensor, None]:
-    """The visit that keeps nothing; a meta-learner's input has been checked with the stack's."""
-    return part.attend(x, mask) if isinstance(part, MetaLearner) else part(x, mask), None
+    """The visit that keeps nothing."""
+    return part(x, mask), None
 
 
 def _step(part: Part, x: Tensor, known: Cache | None) -> tuple[Tensor, Cache]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from archbook.attention import FullAttention, KeyValueCache
 from archbook.checks import as_size, require_tensor
-from archbook.omninet.block import Block, Heads, initialise
+from archbook.omninet.block import Block, Heads, initialise, stateless
 from archbook.omninet.models import TokenEmbedding
 from archbook.omninet.network import Transformer
 
@@ -101,8 +101,8 @@ class Decoder(nn.Module):
         """The stream with what it finds in the source."""
         heads = cast(Heads, self.cross_heads[number])
         q, k, v = heads.queries(self.cross_norms[number](x)), memory.k[number], memory.v[number]
-        y = self.attention.attend(q, k, v, mask=memory.mask, group=None)
-        return x + self.drop(heads.merge(y))
+        y, _ = heads(q, k, v, stateless(self.attention, mask=memory.mask, group=None))
+        return x + self.drop(y)
 
 
 class EncoderDecoder(nn.Module):

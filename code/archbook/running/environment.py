@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import archbook
+from archbook.checks import as_size
 
 
 def pick_device(name: str | torch.device | None = None) -> torch.device:
@@ -44,9 +45,8 @@ def available_devices() -> list[str]:
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch (every device)."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"wanted a whole number as seed, given {seed!r}")
-    if not 0 <= seed < 2**32:
+    seed = as_size("seed", seed, least=0)
+    if seed >= 2**32:
         raise ValueError(f"wanted a seed from 0 to 2**32 - 1, given {seed}")
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  the global generator is the one that libraries draw from
