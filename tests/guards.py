@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "attention": ({"autocast", "checks"}, TENSORS),
     "autocast": (set(), {"torch"}),
     "awake": (set(), set()),
-    "checks": (set(), {"torch"}),
+    "checks": ({"autocast"}, {"torch"}),
     "claims": ({"verdicts"}, {"IPython"}),
     "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
     "dca": ({"autocast", "checks"}, TENSORS | {"einops"}),

@@ -8,6 +8,13 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+# Kinds of devices that know autocast; the meta device does not. Asked once and here, since
+# torch.compile cannot trace the question on torch 2.6.
+DEVICES = frozenset(
+    kind
+    for kind in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
+    if torch.amp.is_autocast_available(kind)
+)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -26,5 +33,5 @@ def exact(function: Callable[P, R]) -> Callable[P, R]:
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """A context in which autocast leaves operations on the device of `x` alone."""
-    known = torch.amp.is_autocast_available(x.device.type)  # the meta device is not
+    known = x.device.type in DEVICES
     return torch.autocast(x.device.type, enabled=False) if known else nullcontext()

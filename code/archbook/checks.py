@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
+from archbook.autocast import DEVICES
+
 
 class _Switch(threading.local):
     """Of one thread: others go on checking, and none can leave it switched off for all."""
@@ -100,7 +102,7 @@ def require_input(name: str, value: Tensor, shape: Sequence[int | str], weight: 
     """
     require_tensor(name, value, shape)
     kind = weight.device.type
-    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    autocast = kind in DEVICES and torch.is_autocast_enabled(kind)
     if autocast and value.is_floating_point():
         weight = weight.new_empty(0, dtype=value.dtype)
     require_like(name, value, "the weights", weight)

@@ -116,7 +116,7 @@ class PhaseFunctionedNetwork(nn.Module):
         self, x: Float[Tensor, "batch in"], phase: Float[Tensor, " batch"], order: str = "auto"
     ) -> Float[Tensor, "batch out"]:
         """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
-        layers = cast(list[GridLinear], list(self.layers))
+        layers = cast("list[GridLinear]", list(self.layers))
         weight = layers[0].W
         require_input("x", x, ("batch", weight.shape[2]), weight)
         require_input("phase", phase, (len(x),), weight)
@@ -170,7 +170,7 @@ class ModeAdaptiveNetwork(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch in"], z: Float[Tensor, "batch gate"]
     ) -> Float[Tensor, "batch out"]:
-        layers = cast(list[ExpertLinear], list(self.layers))
+        layers = cast("list[ExpertLinear]", list(self.layers))
         weight = layers[0].W
         require_input("x", x, ("batch", weight.shape[2]), weight)
         require_input("z", z, (len(x), self.gate.in_features), weight)

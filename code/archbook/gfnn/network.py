@@ -156,7 +156,7 @@ class GridFunctionedNetwork(nn.Module):
         order: str = "auto",
     ) -> Float[Tensor, "batch out"]:
         """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`."""
-        layers = cast(list[GridLinear], list(self.layers))
+        layers = cast("list[GridLinear]", list(self.layers))
         layers[0].require_inputs(x, g)
         return run_layers(layers, grid_mixing(layers, g, order), x, activation=self.activation)
 

@@ -47,9 +47,9 @@ class LinearMemory(nn.Module):
         # so that nobody else can change them
         exact = {"device": "cpu", "dtype": torch.float64, "copy": True}
         self._exact = (A_bar.detach().to(**exact), B_bar.detach().to(**exact))
-        like = {"device": torch.get_default_device(), "dtype": torch.get_default_dtype()}
-        self.register_buffer("A_bar", A_bar.detach().to(**like), persistent=False)
-        self.register_buffer("B_bar", B_bar.detach().to(**like), persistent=False)
+        like = torch.empty(0)  # knows the device of a surrounding `with`, on torch 2.6 too
+        self.register_buffer("A_bar", A_bar.detach().to(like), persistent=False)
+        self.register_buffer("B_bar", B_bar.detach().to(like), persistent=False)
         self._recast()
 
     A_bar: Tensor

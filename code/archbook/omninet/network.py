@@ -107,7 +107,7 @@ class Transformer(nn.Module):
         Override this for a stack of other parts: passes, prefill and steps all go this way.
         """
         caches = []
-        for number, block in enumerate(cast(list[Block], self.blocks)):
+        for number, block in enumerate(cast("list[Block]", self.blocks)):
             x, cache = visit(block, x, state.blocks[number] if state else None)
             caches.append(cache)
         return x, StackState(tuple(caches), ())
@@ -174,9 +174,9 @@ class OmniNet(Transformer):
         return found
 
     def walk(self, x, visit, state=None):
-        metas = cast(list[MetaLearner], self.metas)
+        metas = cast("list[MetaLearner]", self.metas)
         caches, states, outputs = [], [], []
-        for number, block in enumerate(cast(list[Block], self.blocks)):
+        for number, block in enumerate(cast("list[Block]", self.blocks)):
             x, cache = visit(block, x, state.blocks[number] if state else None)
             caches.append(cache)
             outputs.append(x)

@@ -85,7 +85,7 @@ class Decoder(nn.Module):
     def _walk(self, x: Tensor, memory: Memory, caches: tuple | None) -> tuple[Tensor, tuple]:
         """caches: None keeps none, () begins them, others are gone on with."""
         x, new = self.drop(x), []
-        for number, block in enumerate(cast(list[Block], self.blocks)):
+        for number, block in enumerate(cast("list[Block]", self.blocks)):
             across = partial(self._across, number, memory)
             if caches is None:
                 x = block(x, None, across)
