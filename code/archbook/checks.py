@@ -2,8 +2,8 @@
 
 import operator
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ContextDecorator
 from typing import SupportsIndex, cast
 
 import torch
@@ -22,23 +22,25 @@ class _Switch(threading.local):
 _switch = _Switch()
 
 
-@contextmanager
-def value_checks(enabled: bool) -> Iterator[None]:
+class value_checks(ContextDecorator):
     """Switch the checks that read tensor values (NaN, ranges) on or off in this thread's block.
 
     Reading a value makes a GPU wait for its queue; a training loop that trusts its data may
     switch them off. Checks of shape, dtype and device cost nothing and always run.
     Under torch.compile and in the transforms of torch.func (vmap, grad) no value is read.
     """
-    if torch.compiler.is_compiling():  # where no value is read anyway
-        yield
-        return
-    before = _switch.values
-    _switch.values = enabled
-    try:
-        yield
-    finally:
-        _switch.values = before
+
+    # A class, since torch.compile traces no context made of a generator on torch 2.6.
+    def __init__(self, enabled: bool):
+        self.enabled, self.before = enabled, True
+
+    def __enter__(self) -> None:
+        if not torch.compiler.is_compiling():
+            self.before, _switch.values = _switch.values, self.enabled
+
+    def __exit__(self, *_: object) -> None:
+        if not torch.compiler.is_compiling():
+            _switch.values = self.before
 
 
 def require_positive_int(name: str, value: SupportsIndex) -> None:

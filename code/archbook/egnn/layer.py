@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from archbook.checks import require_choice, require_finite, require_input, require_positive_int
 from archbook.egnn.pairs import (
+    DenseBatch,
     EdgeList,
     Pairs,
     check_edge_attr,
@@ -93,7 +94,7 @@ class EGCL(nn.Module):
         A network gives its layers the `Pairs` that it has checked once, and edge_attr in their
         order.
         """
-        if isinstance(edges, Pairs):
+        if isinstance(edges, (EdgeList, DenseBatch)):  # torch 2.6 compiles no union here
             pairs = edges
         else:
             pairs = self.checked(
