@@ -180,7 +180,7 @@ def test_crops_show_the_digits_of_their_label_in_reading_order():
 
 
 def test_a_number_of_crops_below_one_is_refused():
-    with pytest.raises(ValueError, match="wanted count >= 1, given 0"):
+    with pytest.raises(ValueError, match="wanted count to be at least 1, given 0"):
         two_digit_crops(0)
 
 

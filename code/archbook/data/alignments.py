@@ -68,7 +68,7 @@ class Alignment:
         return len(self.rows[0])
 
     def tokens(self, unknown: str | None = None) -> Int64[Tensor, "rows columns"]:
-        """`archbook.data.alphabet.encode` of the rows; with unknown="X", J, * and ? are read as X."""
+        """`archbook.data.alphabet.encode` of the rows; unknown="X" reads J, "*" and "?" as X."""
         return encode(self.rows, unknown)
 
     def on_query(self) -> "Alignment":
@@ -146,7 +146,9 @@ def read_stockholm(source: Path | str) -> Alignment:
                 raise fault(name, reason, number)
             blocks[-1][words[0]] = _Record(words[0], _signs(name, words[1], number), number)
     else:
-        raise fault(name, "wanted a line '//' at the end of the alignment, given none", len(lines))
+        raise fault(
+            name, "wanted a line '//' at the end of the alignment, given none", len(lines) + 1
+        )
     first, *others = blocks if blocks[-1] else blocks[:-1] or [{}]
     for b, block in enumerate(others, start=1):
         if list(block) != list(first):
@@ -198,7 +200,7 @@ def _hint(name: str) -> str:
 
 
 def _records(name: str, lines: list[str], beside: Collection[str] = ()) -> list[_Record]:
-    """The records of a FASTA-like text, but for those of which the first word is one of `beside`."""
+    """The records of a FASTA-like text, without those whose first word is one of `beside`."""
     found: list[tuple[str, list[str], int]] = []
     for number, line in enumerate(lines, start=1):
         if line.startswith(">"):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from archbook.checks import as_size
 from archbook.data.fetching import DataSet, fetch
 from archbook.data.manifest import shipped
 from archbook.data.reading import as_path, fault, read_bytes
@@ -133,8 +134,7 @@ def two_digit_crops(
     slant vary a little. The colours of text and ground and the light on it are random; noise is
     added. More crops of one seed begin with the same ones.
     """
-    if count < 1:
-        raise ValueError(f"wanted count >= 1, given {count}")
+    count = as_size("count", count)
     draws_of, noise_of = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     draws = torch.from_numpy(draws_of.random((count, 15), np.float32))
     labels = (100 * draws[:, 0]).long()

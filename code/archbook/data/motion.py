@@ -207,7 +207,7 @@ class _Joint:
 
 @dataclass
 class _Lines:
-    """The lines of a file one after the other, blank ones left out, braces as lines of their own."""
+    """The lines of a file one by one, without blank ones; a brace is a line of its own."""
 
     name: str
     lines: list[str]

@@ -1,4 +1,4 @@
-"""What the readers of files share: their bytes and lines, numbers in them, and errors that say where.
+"""What the readers of files share: bytes and lines, numbers in them, and errors that say where.
 
 Every error of a reader is a ValueError such as "clip.bvh, line 7: wanted .., given ..". What is no
 file at all is left to Python (FileNotFoundError and its kin).

@@ -117,8 +117,9 @@ def read_pdb(path: Path | str, chain: str) -> Chain:
 
 
 def _atom(line: str) -> _Atom:
-    if not re.fullmatch(r" *-?\d+[ A-Za-z]", line[22:27]):
-        raise ValueError(f"wanted a residue's number in columns 23 to 26, given {line[22:27]!r}")
+    residue = line[22:27]
+    if not re.fullmatch(r" *-?\d+[ A-Za-z]", residue):
+        raise ValueError(f"wanted a residue's number in columns 23 to 26, given {residue!r}")
     try:
         xyz = [number(line[start : start + 8].strip()) for start in (30, 38, 46)]
         occupancy = number(line[54:60].strip() or "1")
@@ -127,4 +128,4 @@ def _atom(line: str) -> _Atom:
             "wanted coordinates in columns 31 to 54 and occupancy in 55 to 60, "
             f"given {line[30:60]!r}"
         ) from None
-    return _Atom(line[22:27], line[17:20], line[12:16].strip(), line[16], xyz, occupancy)
+    return _Atom(residue, line[17:20], line[12:16].strip(), line[16], xyz, occupancy)
