@@ -51,6 +51,7 @@ b           A-.D
 #=GC RF     xx.x
 
 query/1-9   FGHIK
+#=GR b SS   HHHHH
 b           FGhIK
 #=GC RF     xxxxx
 //

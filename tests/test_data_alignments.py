@@ -302,6 +302,8 @@ def test_a_stockholm_file_may_have_one_block_and_tabs():
             "line 1: wanted '# STOCKHOLM 1.0', given '> first'; a file is given as a pathlib.Path",
         ),
         ("//", "", "wanted a line '//' at the end"),
+        ("//", "# STOCKHOLM 1.0", "line 12: wanted '//' before the next alignment, given '# STO"),
+        ("# STOCKHOLM 1.0", "# STOCKHOLM 1.0#", "line 1: wanted '# STOCKHOLM 1.0', given"),
         ("second           F.g", "", r"wanted the names of the first block.*given \['second'\]"),
         ("second           F.g", "third  F.g", r"given \['second', 'third'\] in block 1"),
         ("second           F.g", "second  F.gg", r"of 8 columns.*given 9 in row 1 \('second'\)"),
@@ -311,6 +313,7 @@ def test_a_stockholm_file_may_have_one_block_and_tabs():
         ("F-G\nsecond           F.g", "F.g\n", r"line 9: .* given \['second'\] in block 1"),
         ("second           F.g", "second F%g", "line 10: wanted letters and gaps, given '%'"),
         ("RF          x.x", "RF          x", "wanted 8 signs of RF, .* columns, given 6"),
+        ("#=GC RF          x.x", "#=GD RF x.x", "line 11: wanted '#=GC' or .*, given '#=GD'"),
         ("RF          x.x", "RF", "line 11: wanted '#=GC', a name and a sign for each column"),
     ],
 )

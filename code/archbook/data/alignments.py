@@ -27,6 +27,8 @@ from archbook.data.reading import fault, lines_of, read_text, with_plain_ends
 ESM_EXAMPLES = ("1a3a", "1xcr", "5ahw")
 _GAPS = str.maketrans("._~", "---")
 _COLUMNS_OF_A3M = str.maketrans("_~", "--", "abcdefghijklmnopqrstuvwxyz.*")
+_STOCKHOLM = "# STOCKHOLM 1.0"
+_LEFT_OUT = ("#=GF", "#=GS", "#=GR")  # what Stockholm says of a file, a sequence, a residue
 _NO_SIGN_OF_A_ROW = re.compile(r"[^A-Za-z._~*?-]")
 # rows that the tools of HH-suite put beside the sequences: states, confidences, accessibilities
 _NO_SEQUENCES = {"ss_pred", "ss_conf", "ss_dssp", "sa_pred", "sa_conf", "sa_dssp"}
@@ -123,13 +125,15 @@ def read_stockholm(source: Path | str) -> Alignment:
     """
     name, text = _named_text(source)
     header, *lines = lines_of(name, text)
-    if not header.startswith("# STOCKHOLM"):
-        raise fault(name, f"wanted '# STOCKHOLM 1.0', given {header[:40]!r}{_hint(name)}", 1)
+    if header.strip() != _STOCKHOLM:
+        raise fault(name, f"wanted '{_STOCKHOLM}', given {header[:40]!r}{_hint(name)}", 1)
     blocks: list[dict[str, _Record]] = [{}]
     annotations: dict[str, str] = {}
     for number, line in enumerate(lines, start=2):
         if line.startswith("//"):
             break
+        if line.strip() == _STOCKHOLM:
+            raise fault(name, f"wanted '//' before the next alignment, given {line!r}", number)
         words = line.split()
         if not words:
             blocks += [{}] if blocks[-1] else []
@@ -138,6 +142,9 @@ def read_stockholm(source: Path | str) -> Alignment:
                 reason = f"wanted '#=GC', a name and a sign for each column, given {line[:40]!r}"
                 raise fault(name, reason, number)
             annotations[words[1]] = annotations.get(words[1], "") + words[2]
+        elif line.startswith("#=") and words[0] not in _LEFT_OUT:
+            wanted = f"wanted '#=GC' or one of {', '.join(_LEFT_OUT)}"
+            raise fault(name, f"{wanted}, given {words[0][:40]!r}", number)
         elif not line.startswith("#"):
             if len(words) != 2:
                 raise fault(name, f"wanted a name and its letters, given {line[:40]!r}", number)
