@@ -55,7 +55,9 @@ class Notebook:
         self.last: Any = None
         self.loop = asyncio.new_event_loop()
         shell = Shell(self)
-        names["get_ipython"] = IPython.get_ipython = getipython.get_ipython = lambda: shell
+        names["get_ipython"] = lambda: shell
+        for module in (IPython, getipython):  # for who imports it
+            vars(module)["get_ipython"] = names["get_ipython"]
 
     def run(self, source: str, name: str) -> None:
         """One cell; the value of its last expression is `_` in the next."""
@@ -87,8 +89,9 @@ class Notebook:
         """The statements, and apart from them a last expression."""
         tree = ast.parse(source, name)
         last = []
-        if tree.body and isinstance(tree.body[-1], ast.Expr):
-            last = [ast.Expression(tree.body.pop().value)]
+        if tree.body and isinstance(end := tree.body[-1], ast.Expr):
+            last = [ast.Expression(end.value)]
+            del tree.body[-1]
         codes = []
         for part, mode in [(tree, "exec"), *((expression, "eval") for expression in last)]:
             code = compile(part, name, mode, self.flags | more, dont_inherit=True)

@@ -130,6 +130,11 @@ class Submission:
         return self.objects[number]
 
 
+def printer() -> io.TextIOWrapper:
+    """Prints any text, whatever the language that this system is set to."""
+    return io.TextIOWrapper(open(1, "wb", closefd=False), "utf-8", "backslashreplace")
+
+
 def serve(connection: socket.socket, memory: int) -> None:
     submission = Submission(memory)
     while True:
@@ -145,7 +150,7 @@ def serve(connection: socket.socket, memory: int) -> None:
         except BaseException as error:
             told = (False, type(error).__name__, in_words(error, memory))
             # What is still to be printed would break the limit again.
-            sys.stdout = sys.stderr = io.TextIOWrapper(open(1, "wb", closefd=False))
+            sys.stdout = sys.stderr = printer()
             reply = encode(told, submission.keep)
         connection.sendall(reply)
 
@@ -163,7 +168,7 @@ def run(connection: socket.socket, folder: Path, memory: int, isolate: Callable[
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
     sys.stdin = io.StringIO()
-    sys.stdout = sys.stderr = io.TextIOWrapper(open(1, "wb", closefd=False))
+    sys.stdout = sys.stderr = printer()
     limit(memory)
     try:
         serve(connection, memory)

@@ -11,7 +11,7 @@ sign is a ValueError that names file, line and sign, as is all that is no such f
 
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -187,7 +187,7 @@ class _Record(NamedTuple):
     letters: str
     line: int  # where it begins
 
-    def translated(self, signs: dict[int, int | None]) -> "_Record":
+    def translated(self, signs: Mapping[int, int | None]) -> "_Record":
         return self._replace(letters=self.letters.translate(signs).upper())
 
 
