@@ -236,17 +236,20 @@ def _faults(names: Sequence[str], rows: Sequence[str]) -> list[tuple[str, int | 
     """What makes the rows no alignment, and in which row."""
     if not rows:
         return [("wanted at least one row, given none", None)]
-    label = [f"row {r} ({name!r})" for r, name in enumerate(names)]
+
+    def label(r: int) -> str:
+        return f"row {r} ({names[r]!r})"
+
     if not rows[0]:
-        return [(f"wanted at least one column, given none in {label[0]}", 0)]
+        return [(f"wanted at least one column, given none in {label(0)}", 0)]
     wanted = f"wanted rows of {len(rows[0])} columns, as row 0 has"
     found: list[tuple[str, int | None]] = [
-        (f"{wanted}, given {len(row)} in {label[r]}", r)
+        (f"{wanted}, given {len(row)} in {label(r)}", r)
         for r, row in enumerate(rows)
         if len(row) != len(rows[0])
     ]
     if not rows[0].strip("-."):
-        found.append((f"wanted a residue in {label[0]}, given gaps only", 0))
+        found.append((f"wanted a residue in {label(0)}, given gaps only", 0))
     return found
 
 

@@ -222,7 +222,7 @@ class _Lines:
         )
 
     def next(self) -> str:
-        """ "" at the end."""
+        """The next one; an empty text at the end."""
         self.number, self.text = next(self._rest, (len(self.lines), ""))
         return self.text
 
