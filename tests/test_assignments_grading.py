@@ -10,15 +10,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from assigned import ASSIGNMENTS, ROOT, SECRET, build, plant, python
+from broken_files import broken
 from tools.assignments import grade as command
 from tools.assignments.cage import Cage
 from tools.assignments.gradebook import spreadsheet_safe, table
+from tools.assignments.grading import code_cells
 from tools.assignments.namespaces import why_open
-from tools.assignments.remote import put_back
+from tools.assignments.remote import Trouble, put_back
 
 pytestmark = pytest.mark.slow  # nearly all of them build or grade in processes of their own
 
@@ -198,3 +201,25 @@ def test_no_correct_notebook_loses_a_point_for_its_form(course, private):
     rows = {row["submission"]: row for row in grade(private, course)}
     assert rows["'=mia"]["points"] == "18"
     assert rows["'=mia"]["message"] == ""
+
+
+@pytest.mark.filterwarnings("ignore")  # nbformat's
+def test_a_broken_notebook_is_read_as_by_nbformat_or_refused_in_words():
+    cells = [nbformat.v4.new_code_cell(source) for source in ("x = 1", "y = 'é\\n'\nz = 2")]
+    whole = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A"), *cells])
+    compared, said = 0, set()
+    for data in broken(nbformat.writes(whole).encode(), 400):
+        try:
+            ours = list(code_cells(data).values())
+        except Trouble as trouble:
+            said.add(str(trouble).partition(" (")[0])
+            continue
+        try:
+            theirs = nbformat.reads(data.decode("utf-8-sig"), as_version=4).cells
+            found = [cell.source for cell in theirs if cell.cell_type == "code"]
+        except Exception:
+            continue  # it also wants what we do not read, such as the version
+        assert ours == found
+        compared += 1
+    assert said == {"The file is not a notebook that can be read"}
+    assert compared > 20
