@@ -101,6 +101,6 @@ def quick(bench: ModuleType, written: Path, tmp_path: Path) -> Callable[..., dic
     def run(*options: str) -> dict:
         bench.main(["--quick", "--threads", "1", *options])
         assert not (tmp_path / "results").exists()
-        return json.loads(written.read_text())
+        return json.loads(written.read_text(encoding="utf-8"))
 
     return run

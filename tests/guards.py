@@ -228,6 +228,7 @@ TESTED_IN = {
     "data/images": ("data_sets", "the shipped sets are all read in one file"),
     "data/manifest": ("data_sets", USED),
     "data/numbers": ("data_words", "numbers and their words are one subject"),
+    "data/reading": ("data_readers", "all readers are put through the same tests"),
     "data/reviews": ("data_sets", "the shipped sets are all read in one file"),
     "data/structures": ("data_families", "a structure is read for its family"),
     "data/text": ("data_sets", "the shipped sets are all read in one file"),

@@ -198,4 +198,4 @@ if __name__ == "__main__":
     with joined():
         measured = everything(sys.argv[1])
         if rank() == 0:
-            Path(sys.argv[2]).write_text(json.dumps(measured))
+            Path(sys.argv[2]).write_text(json.dumps(measured), encoding="utf-8")

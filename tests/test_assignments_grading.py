@@ -10,16 +10,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from assigned import ASSIGNMENTS, ROOT, SECRET, build, plant, python
+from broken_files import broken
 from tools.assignments import grade as command
 from tools.assignments.cage import Cage
-from tools.assignments.gradebook import spreadsheet_safe
+from tools.assignments.gradebook import spreadsheet_safe, table
+from tools.assignments.grading import code_cells
 from tools.assignments.namespaces import why_open
-from tools.assignments.remote import put_back
-from tools.assignments.submission import plain_python
+from tools.assignments.remote import Trouble, put_back
 
 pytestmark = pytest.mark.slow  # nearly all of them build or grade in processes of their own
 
@@ -170,8 +172,54 @@ def test_no_message_becomes_a_formula_in_a_spreadsheet():
     assert spreadsheet_safe("q1: lost\n two") == "q1: lost two"
 
 
-def test_lines_that_only_a_notebook_understands_are_left_out():
-    source = "%%time\n%matplotlib inline\nif True:\n    !pip install x\n    y = 7 % 4\nlen?"
-    names: dict = {}
-    exec(plain_python(source), names)
-    assert names["y"] == 3
+def test_no_name_of_a_file_becomes_a_formula_in_a_spreadsheet():
+    nothing = {"parts": {}, "notes": []}
+    written = table({"=HYPERLINK(1)": nothing, "＋1": nothing, "anna": nothing}, [], {})
+    names = [row["submission"] for row in csv.DictReader(written.splitlines())]
+    assert names == ["'=HYPERLINK(1)", "anna", "'＋1"]
+
+
+FORMS = [  # what a correct answer's cell may have before or after it, in Jupyter
+    ("%%time\n", ""),
+    ("folder = !pwd\n", "\nassert folder[0].startswith('/')"),
+    ("?torch.linalg.solve\n", ""),
+    ("import asyncio\n\nawait asyncio.sleep(0)\n", ""),
+    ("get_ipython().run_line_magic('matplotlib', 'inline')\n", ""),
+    ("y = (\n    7\n    % 4\n)\nz = (\n    7\n    != 4\n)\n", "\n%time y = 3\nassert y == 3"),
+]
+
+
+def test_no_correct_notebook_loses_a_point_for_its_form(course, private):
+    solution = json.loads((private / "solution" / "lmu.ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in solution["cells"] if cell["cell_type"] == "code"]
+    for number, cell in enumerate(code):
+        before, after = FORMS[number % len(FORMS)]
+        cell["source"] = before + "".join(cell["source"]) + after
+    assert len(code) > len(FORMS)
+    text = json.dumps(solution)
+    (course / "handed_in" / "=mia.ipynb").write_text("\ufeff" + text, encoding="utf-8")
+    rows = {row["submission"]: row for row in grade(private, course)}
+    assert rows["'=mia"]["points"] == "18"
+    assert rows["'=mia"]["message"] == ""
+
+
+@pytest.mark.filterwarnings("ignore")  # nbformat's
+def test_a_broken_notebook_is_read_as_by_nbformat_or_refused_in_words():
+    cells = [nbformat.v4.new_code_cell(source) for source in ("x = 1", "y = 'é\\n'\nz = 2")]
+    whole = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A"), *cells])
+    compared, said = 0, set()
+    for data in broken(nbformat.writes(whole).encode(), 400):
+        try:
+            ours = list(code_cells(data).values())
+        except Trouble as trouble:
+            said.add(str(trouble).partition(" (")[0])
+            continue
+        try:
+            theirs = nbformat.reads(data.decode("utf-8-sig"), as_version=4).cells
+            found = [cell.source for cell in theirs if cell.cell_type == "code"]
+        except Exception:
+            continue  # it also wants what we do not read, such as the version
+        assert ours == found
+        compared += 1
+    assert said == {"The file is not a notebook that can be read"}
+    assert compared > 20

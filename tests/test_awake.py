@@ -25,7 +25,11 @@ def test_the_variables_are_set_and_torch_is_not_loaded():
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
 def test_a_benchmark_imports_it_before_anything_else(path: Path):
-    imports = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import)]
-    others = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ImportFrom)]
+    imports = [
+        n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.Import)
+    ]
+    others = [
+        n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.ImportFrom)
+    ]
     assert imports[0].names[0].name == "archbook.awake"
     assert imports[0].lineno < min(node.lineno for node in others)

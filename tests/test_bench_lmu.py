@@ -34,7 +34,7 @@ def test_one_part_alone_keeps_the_tables_of_the_others(quick: Callable):
 def test_tables_of_another_machine_are_not_kept(quick: Callable, written: Path):
     found = quick("--part", "length")
     found["tables"][0]["environment"]["device_name"] = "another processor"
-    written.write_text(json.dumps(found))
+    written.write_text(json.dumps(found), encoding="utf-8")
     assert [t["name"] for t in quick("--part", "last")["tables"]] == ["last", "peers"]
 
 

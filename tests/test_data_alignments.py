@@ -33,6 +33,7 @@ second           -CkD.
 
 first/1-6        F-G
 second           F.g
+#=GC RF          x.x
 //
 ignored          AAA
 """
@@ -102,13 +103,27 @@ def test_the_start_token_comes_before_every_row(batch):
     assert torch.equal(started[..., 1:], tokens)
 
 
+@pytest.mark.parametrize("unknown", ["X", "-"])
+def test_letters_without_a_token_are_read_as_the_unknown_one_that_is_named(unknown):
+    wanted = encode([unknown * 3 + "L"])
+    assert torch.equal(encode(["J*?L"], unknown), wanted)
+    assert torch.equal(Alignment(("a",), ("J*?L",)).tokens(unknown=unknown), wanted)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: encode(["ACD", "AJD"]), "wanted letters out of LAG.*, given 'J' in row 1, column"),
-        (lambda: encode(["ACD", "ACJ"]), "given 'J' in row 1, column 2$"),
+        (
+            lambda: encode(["ACD", "ACJ"]),
+            "given 'J' in row 1, column 2; unknown=\"X\" reads it as X$",
+        ),
         (lambda: encode(["AéD"]), "given 'é' in row 0, column 1"),
+        (lambda: encode(["AéD"], "X"), "given 'é' in row 0, column 1"),
+        (lambda: encode(["AaD"], "X"), "given 'a' in row 0, column 1; lower case"),
         (lambda: encode(["AC?"]), "given '\\?' in row 0, column 2"),
+        (lambda: encode(["AC?"], "J"), "wanted unknown to be one letter out of LAG.*, given 'J'"),
+        (lambda: encode(["AC?"], ""), "wanted unknown to be one letter out of LAG.*, given ''"),
         (lambda: encode(["A C"]), "given ' ' in row 0, column 1"),
         (lambda: encode(["AaC"]), "given 'a' in row 0, column 1; lower case is an insertion"),
         (lambda: encode(["ACD", "AC"]), "wanted rows of 3 columns.*given 2 in row 1"),
@@ -164,10 +179,14 @@ def test_a_name_may_be_empty_or_come_twice():
     [
         ("", "wanted at least one row, given none"),
         ("\n\n", "wanted at least one row, given none"),
-        ("family.a3m", r"starts with '>'.*given 'family.a3m' in line 1; .*pathlib.Path"),
-        ("\nACD\n>a\nACD", "before the first letters, given 'ACD' in line 2"),
-        (">a\n\n>b\nACD", r"wanted at least one column, given none in row 0 \('a'\)"),
-        (">a\nACD\n>b\nAC", r"wanted rows of 3 columns, as row 0 has, given 2 in row 1 \('b'\)"),
+        ("family.a3m", r"^the text, line 1: .* '>' .*given 'family.a3m'; .*pathlib.Path"),
+        ("\nACD\n>a\nACD", "^the text, line 2: .* before the first letters, given 'ACD'"),
+        (">a\n\n>b\nACD", r"^the text, line 1: wanted at least one column, .* in row 0 \('a'\)"),
+        (">a\nACD\n>b\nAC", r"line 3: wanted rows of 3 columns, .*, given 2 in row 1 \('b'\)"),
+        (">a\nACD\n>b\nA\nC1\n", "line 5: wanted letters and gaps, given '1'"),
+        (">a\nACD\n>b\nAéD\n", "line 4: wanted letters and gaps, given 'é'"),
+        (">a\nACD\n>b\nAC\tD\n", r"line 4: wanted letters and gaps, given '\\t'"),
+        (">a\nACD\n# b\nACD\n", "line 3: wanted letters and gaps, given '#'"),
         (">a\nACD\n>\nACDE", r"given 4 in row 1 \(''\)"),
         (">a\nACD\n>b\n", r"given 0 in row 1 \('b'\)"),
         (">a\n---\n>b\nACD", r"wanted a residue in row 0 \('a'\), given gaps only"),
@@ -182,6 +201,7 @@ def test_what_is_no_alignment_is_refused(read, text, message):
     ("call", "message"),
     [
         (lambda: Alignment(("a",), ("AC", "AC")), "a name for each of the 2 rows, given 1"),
+        (lambda: Alignment(("a",), ("AC",), {"RF": "x"}), "2 signs of RF, .* columns, given 1"),
         (lambda: Alignment(("a",), ("AC",)).on([]), r"each out of 0 to 1, given \[\]"),
         (lambda: Alignment(("a",), ("AC",)).on([0, 2]), r"each out of 0 to 1, given \[0, 2\]"),
         (lambda: Alignment(("a",), ("AC",)).on([-1]), r"each out of 0 to 1, given \[-1\]"),
@@ -203,6 +223,15 @@ def test_a3m_loses_its_insertions():
 def test_rows_of_secondary_structure_are_no_sequences():
     text = lines("#A3M#", ">ss_pred PSIPRED", "CHH", ">ss_conf", "998", ">query", "ACD")
     assert read_a3m(text) == Alignment(("query",), ("ACD",))
+
+
+def test_a_null_byte_ends_an_a3m_file_as_colabfold_s_server_writes_it():
+    assert read_a3m(">101\nACD\n>h1\nA-D\n\0").rows == ("ACD", "A-D")
+
+
+def test_a_second_alignment_behind_a_null_byte_is_refused():
+    with pytest.raises(ValueError, match="the text, line 3: wanted text, given a NUL byte"):
+        read_a3m(">101\nACD\n\0>102\nEFG\n\0")
 
 
 def test_a_query_whose_letters_are_all_insertions_is_refused():
@@ -235,7 +264,28 @@ def test_a_row_of_gaps_below_the_first_is_kept(read):
 
 def test_blocks_of_a_stockholm_file_are_joined():
     found = read_stockholm(STOCKHOLM)
-    assert found == Alignment(("first/1-6", "second"), ("AC-DEF-G", "-CKD-F-G"))
+    assert found.names == ("first/1-6", "second")
+    assert found.rows == ("AC-DEF-G", "-CKD-F-G")
+
+
+def test_what_a_stockholm_file_says_of_its_columns_is_kept_and_cut_with_them():
+    found = read_stockholm(STOCKHOLM)
+    assert found.column_annotations == {"RF": "xx.xxx.x"}
+    assert found.on_query().column_annotations == {"RF": "xxxxxx"}
+    assert found.on([2, 3]).column_annotations == {"RF": ".x"}
+
+
+@pytest.mark.parametrize(
+    "read", [read_a3m, read_fasta, lambda text: read_stockholm(stockholm_of(text))]
+)
+def test_other_signs_for_a_gap_are_gaps(read):
+    assert read(">q\nACDE\n>b\n~_DE\n").rows == ("ACDE", "--DE")
+
+
+def stockholm_of(fasta: str) -> str:
+    """The same alignment, each row on one line."""
+    rows = [record.split("\n") for record in fasta.split(">")[1:]]
+    return "\n".join(["# STOCKHOLM 1.0", *(f"{name} {row}" for name, row, *_ in rows), "//\n"])
 
 
 def test_a_stockholm_file_may_have_one_block_and_tabs():
@@ -249,16 +299,22 @@ def test_a_stockholm_file_may_have_one_block_and_tabs():
         (
             "# STOCKHOLM 1.0",
             "> first",
-            "wanted '# STOCKHOLM 1.0' in the first line, given '> first",
+            "line 1: wanted '# STOCKHOLM 1.0', given '> first'; a file is given as a pathlib.Path",
         ),
         ("//", "", "wanted a line '//' at the end"),
+        ("//", "# STOCKHOLM 1.0", "line 12: wanted '//' before the next alignment, given '# STO"),
+        ("# STOCKHOLM 1.0", "# STOCKHOLM 1.0#", "line 1: wanted '# STOCKHOLM 1.0', given"),
         ("second           F.g", "", r"wanted the names of the first block.*given \['second'\]"),
         ("second           F.g", "third  F.g", r"given \['second', 'third'\] in block 1"),
         ("second           F.g", "second  F.gg", r"of 8 columns.*given 9 in row 1 \('second'\)"),
-        ("second           F.g", "second", "wanted a name and its letters, .* in line 10"),
-        ("second           F.g", "second F .g", "wanted a name and its letters, .* in line 10"),
+        ("second           F.g", "second", "line 10: wanted a name and its letters, "),
+        ("second           F.g", "second F .g", "line 10: wanted a name and its letters, "),
         ("second           F.g", "first/1-6 F.g", "every name once in a block, given 'first/1-6'"),
-        ("F-G\nsecond           F.g", "F.g\n", r"given \['second'\] in block 1"),
+        ("F-G\nsecond           F.g", "F.g\n", r"line 9: .* given \['second'\] in block 1"),
+        ("second           F.g", "second F%g", "line 10: wanted letters and gaps, given '%'"),
+        ("RF          x.x", "RF          x", "wanted 8 signs of RF, .* columns, given 6"),
+        ("#=GC RF          x.x", "#=GD RF x.x", "line 11: wanted '#=GC' or .*, given '#=GD'"),
+        ("RF          x.x", "RF", "line 11: wanted '#=GC', a name and a sign for each column"),
     ],
 )
 def test_what_is_no_stockholm_file_is_refused(old, new, message):

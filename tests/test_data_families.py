@@ -97,7 +97,7 @@ def pdb(tmp_path):
 
     def read(*lines: str, chain: str = "A") -> Chain:
         path = tmp_path / "toy.pdb"
-        path.write_text("\n".join(["HEADER    TOY", *lines, "END", ""]))
+        path.write_text("\n".join(["HEADER    TOY", *lines, "END", ""]), encoding="latin-1")
         return read_pdb(path, chain)
 
     return read
@@ -204,13 +204,54 @@ def test_fits_that_overlap_are_two():
 
 
 def test_a_chain_that_is_not_there_is_refused(pdb):
-    with pytest.raises(ValueError, match=r"wanted atoms of chain 'B', given none in toy\.pdb"):
+    with pytest.raises(ValueError, match="toy.pdb: wanted atoms of chain 'B', given none"):
         pdb(atom(), chain="B")
 
 
-def test_coordinates_in_other_columns_are_refused(pdb):
-    with pytest.raises(ValueError, match=r"wanted coordinates .* in line 3 of toy\.pdb"):
-        pdb(atom(), atom(number=2).replace("   0.000", " 0.000"))
+@pytest.mark.parametrize("chain", ["", "AB", None, 0])
+def test_what_is_no_chain_s_letter_is_refused(pdb, chain):
+    with pytest.raises(ValueError, match="wanted chain to be one character, given"):
+        pdb(atom(), chain=chain)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("ATOM    123", "^toy.pdb, line 3: wanted an atom in at least 54 .*given 'ATOM    123'"),
+        (atom(number=2)[:53], "line 3: wanted an atom in at least 54 plain characters"),
+        (atom(number=2).replace("ALA", "AL\0"), "line 3: wanted an atom .* plain characters"),
+        (atom(number=2).replace("ALA", "ALÄ"), "line 3: wanted an atom .* plain characters"),
+        (atom(number=2).replace("   0.000", " 0.000", 1), "wanted coordinates in columns 31 to 54"),
+        (atom(number=2).replace("   0.000", "     nan", 1), "wanted coordinates in columns"),
+        (atom(number=2).replace("   0.000", "   0_000", 1), "wanted coordinates in columns"),
+        (atom(number=2, occupancy="inf"), "wanted coordinates .* and occupancy in 55 to 60"),
+        (atom(number="2x"), "line 3: wanted a residue's number in columns 23 to 26, given '  2x "),
+        (atom(), "line 3: wanted every atom of a residue once, given ' CB  ALA A   1 ' again"),
+        (atom("CA", "SER"), "line 3: wanted every atom of a residue once, given ' CA  SER A   1 '"),
+    ],
+)
+def test_an_atom_that_cannot_be_read_is_refused(pdb, line, message):
+    with pytest.raises(ValueError, match=message):
+        pdb(atom(), line)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"), [("0.60", "0.40", "A"), ("0.40", "0.60", "S")]
+)
+def test_of_alternative_residues_the_fuller_one_counts(pdb, first, second, kind):
+    one = [atom(name, "ALA", x=1.0, place="A", occupancy=first) for name in ("CA", "CB")]
+    other = [atom(name, "SER", x=2.0, place="B", occupancy=second) for name in ("CA", "CB")]
+    chain = pdb(*one, *other)
+    assert chain.sequence == kind
+    assert chain.positions[0, 0] == (1 if kind == "A" else 2)
+
+
+def test_what_stands_behind_the_end_is_another_model(pdb):
+    assert pdb(atom(), "END", atom()).sequence == "A"
+
+
+def test_signs_in_remarks_do_not_matter(pdb):
+    assert pdb("AUTHOR    J.MÜLLER\0", atom()).sequence == "A"
 
 
 # ---- the table ----
@@ -282,8 +323,10 @@ def test_with_its_c_alpha_in_place_the_table_is_met(tmp_path):
     assert distant(chain.distances() < 8) == TABLE["PF00708"][3]
 
 
-def test_a_family_is_read_once():
-    assert family("PF00327") is family("PF00327")
+def test_a_family_is_read_once(monkeypatch):
+    family("PF00327")
+    monkeypatch.setattr(families_module, "read_fasta", None)
+    assert family("PF00327").name == "PF00327"
 
 
 # ---- the rows ----

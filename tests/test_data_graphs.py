@@ -129,7 +129,7 @@ def test_more_graphs_leave_the_first_ones_alone(draw, nodes):
 @FAMILIES
 @pytest.mark.parametrize("count", [0, -3])
 def test_fewer_than_one_graph_is_refused(draw, nodes, count):
-    with pytest.raises(ValueError, match=f"wanted count >= 1, given {count}"):
+    with pytest.raises(ValueError, match=f"wanted count to be at least 1, given {count}"):
         draw(count)
 
 

@@ -107,7 +107,7 @@ def test_the_floor_of_short_expressions_is_far_above_chance():
     [
         (lambda: listops(0), "count to be at least 1, given 0"),
         (lambda: ListOpsDesign(max_depth=0), "max_depth to be at least 1, given 0"),
-        (lambda: ListOpsDesign(max_args=1), "wanted max_args >= 2, given 1"),
+        (lambda: ListOpsDesign(max_args=1), "wanted max_args to be at least 2, given 1"),
         (lambda: ListOpsDesign(shortest=8, longest=9), "given 8 and 9"),
     ],
 )

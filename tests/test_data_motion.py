@@ -14,8 +14,10 @@ from archbook.data.motion import (
     Skeleton,
     axis_rotation,
     forward_kinematics,
+    mirrored,
     part_of_rotation,
     read_bvh,
+    repeated,
     rotation_from_6d,
     rotation_from_quaternion,
     rotation_to_6d,
@@ -170,7 +172,7 @@ def test_a_skeleton_of_unequal_parts_is_refused():
 def written(tmp_path):
     def write(text: str):
         path = tmp_path / "clip.bvh"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8", newline="")
         return path
 
     return write
@@ -183,7 +185,7 @@ def test_a_bvh_file_by_hand(written):
     assert clip.skeleton.parents == (-1, 0, 0)
     assert clip.fps == 20
     # frame 1: first about x by 90 (y to z), then about z by 90 (x to y): -y -> -z, z -> -y -> x
-    wanted = [[[6.0, 6, 7], [6, 4, 7], [6, 6, 10]], [[6, 6, 7], [6, 6, 5], [9, 6, 7]]]
+    wanted = [[[5.0, 6, 7], [5, 4, 7], [5, 6, 10]], [[5, 6, 7], [5, 6, 5], [8, 6, 7]]]
     torch.testing.assert_close(clip.positions(), torch.tensor(wanted, dtype=f64))
 
 
@@ -201,14 +203,113 @@ def test_a_captured_bvh_file_has_scipy_s_angles():
         np.testing.assert_allclose(clip.rotations[494, joint], wanted, atol=1e-13)
 
 
+SIX = "CHANNELS 6 Xposition Yposition Zposition Zrotation Yrotation Xrotation"
+
+
+def with_six_channels(offset: str) -> str:
+    """The knee moves, by (0, 0, 0) and by (3, -12, 1), and stands at `offset` otherwise."""
+    text = BVH.replace("OFFSET 0 -2 0\n    CHANNELS 3 Zrotation Yrotation Xrotation", offset)
+    first, second = "5 6 7 0 0 0 0 0 0 0 0 0", "5 6 7 90 0 90 0 0 0 0 90 0"
+    text = text.replace(first, "5 6 7 0 0 0 0 0 0 0 0 0 0 0 0")
+    return text.replace(second, "5 6 7 90 0 0 3 -12 1 0 0 0 0 90 0")
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize("offset", ["0 -2 0", "0 0 0"])
+def test_position_channels_of_any_joint_move_it_and_stand_for_its_offset(written, offset):
+    clip = read_bvh(written(with_six_channels(f"OFFSET {offset}\n{SIX}")))
+    # frame 1: the hip turned about z by 90, x to y and y to -x
+    wanted = [[[5.0, 6, 7], [5, 6, 7], [5, 6, 10]], [[5, 6, 7], [17, 9, 8], [5, 6, 10]]]
+    torch.testing.assert_close(clip.positions(), torch.tensor(wanted, dtype=f64))
+
+
+def test_an_axis_without_a_position_channel_keeps_its_offset(written):
+    text = BVH.replace("CHANNELS 6 Xposition Yposition", "CHANNELS 5 Yposition")
+    text = text.replace("5 6 7", "6 7")
+    assert read_bvh(written(text)).root.tolist() == [[1, 6, 7]] * 2
+
+
+def test_what_moves_is_mirrored_and_repeated_with_the_rest(written):
+    text = with_six_channels(f"OFFSET 0 0 0\n{SIX}").replace("knee", "left_hand")
+    clip = read_bvh(written(text.replace("JOINT hand", "JOINT right_hand")))
+    flip = torch.tensor([1.0, -1, 1], dtype=f64)
+    torch.testing.assert_close(mirrored(clip).positions(), clip.positions()[:, [0, 2, 1]] * flip)
+    torch.testing.assert_close(repeated(clip, 3).positions(), clip.positions()[[0, 0, 0]])
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("old", "new"),
     [
-        (("HIERARCHY", "SKELETON"), "begins with HIERARCHY"),
-        (("Frames: 2", "Pictures: 2"), r"wanted 'Frames: \.\. Frame Time"),
-        (("Frames: 2", "Frames: 3"), "wanted 3 frames of 12 numbers, given 24"),
+        ("Zrotation Yrotation Xrotation", "ZROTATION yrotation XRotation"),
+        ("\n", "\r\n"),
+        ("\n  {", " {"),
+        ("OFFSET 0 -2 0", "OFFSET\t0 -2.0e0 +.0"),
+        ("Frames: 2", "Frames:\t2"),
     ],
 )
-def test_a_file_that_is_no_bvh_clip_is_refused(written, change, message):
+def test_spellings_of_other_programs_are_read(written, old, new):
+    assert old in BVH
+    plain, spelt = read_bvh(written(BVH)), read_bvh(written(BVH.replace(old, new)))
+    assert torch.equal(spelt.positions(), plain.positions())
+
+
+@pytest.mark.parametrize("name", ["Toe End", "Left Arm", "左腕", "End"])
+def test_the_name_of_a_joint_is_the_rest_of_its_line(written, name):
+    text = BVH.replace("JOINT knee\n  {", f"JOINT {name} {{")
+    assert read_bvh(written(text)).skeleton.names == ("hip", name, "hand")
+
+
+def test_a_joint_may_have_no_channel_and_a_clip_no_frame(written):
+    text = BVH.replace("CHANNELS 3 Zrotation Yrotation Xrotation", "CHANNELS 0")
+    still = read_bvh(written(text.replace(" 0 0 0 0 0 0\n", "\n").replace(" 0 0 0 0 90 0\n", "\n")))
+    assert torch.equal(still.rotations[:, 1:], torch.eye(3, dtype=f64).expand(2, 2, 3, 3))
+    none = read_bvh(written(BVH.partition("Frames")[0] + "Frames: 0\nFrame Time: 0.05"))
+    assert none.positions().shape == (0, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("HIERARCHY", "SKELETON", "^clip.bvh, line 1: wanted HIERARCHY, given 'SKELETON'"),
+        ("ROOT hip", "JOINT hip", "line 2: wanted ROOT and a name, given 'JOINT hip'"),
+        ("ROOT hip", "ROOT", "line 2: wanted a name after ROOT, given 'ROOT'"),
+        ("hip\n{", "hip\n", "line 4: wanted '{' after ROOT hip, given 'OFFSET 1 0 0'"),
+        ("OFFSET 1 0 0", "OFFSET 1 0", "line 4: wanted for hip an OFFSET of 3 numbers, given 2"),
+        ("OFFSET 1 0 0", "OFFSET 1 0 nan", "line 4: wanted a number, given 'nan'"),
+        ("OFFSET 1 0 0", "OFFSET 1 0 0,5", "line 4: wanted a number, given '0,5'"),
+        ("OFFSET 1 0 0", "OFFSET 1 0 1_0", "line 4: wanted a number, given '1_0'"),
+        ("OFFSET 1 0 0", "OFFSET 1 0 1e999", "line 4: wanted a number, given '1e999'"),
+        ("  OFFSET 0 0 3\n", "", "line 18: wanted OFFSET and CHANNELS of hand, given '}'"),
+        ("CHANNELS 6", "CHANNELS 5", "line 5: wanted for hip as many CHANNELS .*, given '5 X"),
+        ("Xposition", "Xrotation", "for hip as many CHANNELS as it says, each once"),
+        ("Xposition", "Wposition", "for hip as many CHANNELS as it says, each once"),
+        ("CHANNELS 6", "CHANNELS", "for hip as many CHANNELS .*, given 'Xposition"),
+        (SIX, "", "line 20: wanted OFFSET and CHANNELS of hip, given '}'"),
+        ("End Site\n    {", "End Site\n", "line 12: wanted '{' after End Site, given 'OFFSET"),
+        ("OFFSET 0 -9 0", "", "line 13: wanted the OFFSET of End Site, given '}'"),
+        ("}\n}\nMOTION", "}\nMOTION", "line 20: wanted '}' after hip, given 'MOTION'"),
+        ("}\nMOTION", "}\n}\nMOTION", "line 21: wanted MOTION, given '}'"),
+        ("}\nMOTION", "}\nROOT b\nMOTION", "line 21: wanted MOTION, given 'ROOT b'"),
+        ("JOINT hand", "Joint hand", "wanted in hip OFFSET and CHANNELS once, JOINT, .* 'Joint ha"),
+        ("Frames: 2", "Pictures: 2", r"line 22: wanted 'Frames: \.\.', given 'Pictures: 2'"),
+        ("Frames: 2", "Frames: -2", r"wanted 'Frames: \.\.', given 'Frames: -2'"),
+        ("Frames: 2", "Frames: 3", "line 26: wanted a frame of 12 numbers, given the end of the"),
+        ("Frames: 2", "Frames: 1", "line 25: wanted 1 frames, given '5 6 7 90"),
+        ("0.05", "0", "line 23: wanted a Frame Time above 0, given 'Frame Time: 0'"),
+        ("0.05", "1e-320", "wanted a Frame Time above 0"),
+        ("0.05", "0,05", "line 23: wanted a number, given '0,05'"),
+        ("90 0 90 ", "90 90 ", "line 25: wanted a frame of 12 numbers, given 11"),
+        ("90 0 90 ", "90 inf 90 ", "line 25: wanted a number, given 'inf'"),
+        ("hip", "h\0ip", "line 2: wanted text, given a NUL byte"),
+    ],
+)
+def test_a_file_that_is_no_bvh_clip_is_refused(written, old, new, message):
+    assert old in BVH
     with pytest.raises(ValueError, match=message):
-        read_bvh(written(BVH.replace(*change)))
+        read_bvh(written(BVH.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("cut", range(0, len(BVH) - 2, 7))
+def test_a_clip_that_is_cut_short_is_refused(written, cut):
+    with pytest.raises(ValueError, match="^clip.bvh, line"):
+        read_bvh(written(BVH[:cut]))

@@ -180,7 +180,7 @@ def test_crops_show_the_digits_of_their_label_in_reading_order():
 
 
 def test_a_number_of_crops_below_one_is_refused():
-    with pytest.raises(ValueError, match="wanted count >= 1, given 0"):
+    with pytest.raises(ValueError, match="wanted count to be at least 1, given 0"):
         two_digit_crops(0)
 
 
@@ -235,16 +235,28 @@ def test_mnist_and_fashion_mnist_do_not_share_a_folder(tiny, cache):
     assert sorted(path.name for path in cache.iterdir()) == ["fashion-mnist", "mnist"]
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x00\x00\x08", b"\x1f\x8b\x08\x00 gzip"])
+@pytest.mark.parametrize("raw", [b"", b"\x00\x00\x09", b"\x1f\x8b\x08\x00 gzip"])
 def test_a_file_that_is_not_idx_is_refused(tmp_path, raw):
     (tmp_path / "x").write_bytes(raw)
     with pytest.raises(ValueError, match="x: wanted an idx file that begins 0, 0, 8, given"):
         read_idx(tmp_path / "x")
 
 
-def test_an_idx_file_of_the_wrong_length_is_refused(tmp_path):
-    (tmp_path / "x").write_bytes(idx_bytes(np.ones((2, 3)))[:-1])
-    with pytest.raises(ValueError, match=r"wanted 6 values for \[2, 3\], given 5"):
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (idx_bytes(np.ones((2, 3)))[:-1], r"^x: wanted 6 values for \[2, 3\], given 5"),
+        (idx_bytes(np.ones((2, 3))) + b"1", r"wanted 6 values for \[2, 3\], given 7"),
+        (bytes([0, 0, 8]), "wanted 1 to 8 axes in byte 3, given 0"),
+        (bytes([0, 0, 8, 9]), "wanted 1 to 8 axes in byte 3, given 9"),
+        (bytes([0, 0, 8, 2, 0, 0, 0, 1]), "wanted 2 sizes in bytes 4 to 11, given 8"),
+        # 2^64 values, which counted in 64 bits are none
+        (bytes([0, 0, 8, 8]) + bytes([0, 0, 1, 0]) * 8, "wanted 18446744073709551616 values"),
+    ],
+)
+def test_an_idx_file_whose_sizes_do_not_fit_is_refused(tmp_path, raw, message):
+    (tmp_path / "x").write_bytes(raw)
+    with pytest.raises(ValueError, match=message):
         read_idx(tmp_path / "x")
 
 

@@ -62,7 +62,7 @@ def test_different_numbers_have_different_words_all_of_them_in_the_vocabulary():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: english(-1), ValueError, "number to be at least 1, given -1"),
+        (lambda: english(-1), ValueError, "number to be at least 0, given -1"),
         (lambda: german(1.5), TypeError, "number to be an int, given 1.5"),
         (lambda: german(1_000_000), ValueError, "up to 999999, given 1000000"),
         (lambda: vocabulary("latin"), ValueError, "english, german, given 'latin'"),

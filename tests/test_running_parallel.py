@@ -301,7 +301,7 @@ def undisturbed(toy: Path) -> list[float]:
     """One process, in a folder of its own."""
     other = toy.parents[2] / "whole" / "experiments" / "toy" / "line.py"
     other.parent.mkdir(parents=True)
-    other.write_text(toy.read_text())
+    other.write_bytes(toy.read_bytes())
     subprocess.run([sys.executable, str(other)], check=True, capture_output=True, timeout=PATIENCE)
     return losses_of(other)
 

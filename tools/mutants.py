@@ -108,7 +108,7 @@ def run(root: Path, arguments: list[str], output: Path) -> None:
     ]
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True  # a stale .pyc would hide a fault of the same length
-    with output.open("w") as file:
+    with output.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     options = ["-q", "--tb=no", "-rfE", "-W", "ignore::pytest.PytestAssertRewriteWarning"]

@@ -44,16 +44,21 @@ def table(results: dict[str, dict[str, Any]], questions: list[str], by_hand: dic
         points = [parts.get(question, {"points": 0})["points"] for question in questions]
         said = [f"{key}: {part['message']}" for key, part in parts.items() if part["message"]]
         possible = sum(part["possible"] for part in parts.values())
-        row = [name, f"{sum(points):g}", f"{possible:g}", *(f"{point:g}" for point in points)]
+        row = [
+            spreadsheet_safe(name),
+            f"{sum(points):g}",
+            f"{possible:g}",
+            *(f"{point:g}" for point in points),
+        ]
         message = " | ".join(said or result["notes"])
         writer.writerow([*row, *("" for _ in hands), spreadsheet_safe(message)])
     return out.getvalue()
 
 
 def spreadsheet_safe(text: str) -> str:
-    """No formula: a message may quote what a student's error said."""
+    """No formula: a message may quote what a student's error said, and a file have any name."""
     text = " ".join(text.split())
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) else text
 
 
 def grade_folder(

@@ -31,9 +31,9 @@ def isolate(hidden: list[Path]) -> None:
 
     def new_namespaces(flags: int) -> None:
         system("unshare", NEW_USER | NEW_MOUNTS | flags)
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
 
     new_namespaces(NEW_NETWORK | NEW_PIDS)
     system("mount", b"none", b"/", None, PRIVATE | RECURSIVE, None)

@@ -8,7 +8,6 @@ import errno
 import io
 import linecache
 import os
-import re
 import resource
 import signal
 import socket
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.assignments.jupyter import Notebook, plain_python
 from tools.assignments.wire import decode, encode, receive
 
 OUTPUT_BYTES = 10 * 2**20  # what one cell or call may print, and the longest file it may write
@@ -43,8 +43,11 @@ def limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-class TooLong(BaseException):
-    """Raised inside a cell or function; no `except Exception` of the submission's holds it up."""
+class TooLong(KeyboardInterrupt):
+    """Raised inside a cell or function; no `except Exception` of the submission's holds it up.
+
+    As in Jupyter, where a cell is stopped by a KeyboardInterrupt: asyncio lets no other error pass.
+    """
 
 
 @contextmanager
@@ -84,14 +87,6 @@ def in_words(error: BaseException, memory: int) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def plain_python(source: str) -> str:
-    """Without the lines that only a notebook understands: magics, shell commands, help."""
-    lines = source.splitlines()
-    if lines and lines[0].startswith("%%"):
-        lines = lines[1:] if lines[0].split()[0] in ("%%time", "%%timeit", "%%capture") else []
-    return "\n".join(re.sub(r"^(\s*)([%!].*|[\w.]+\?{1,2}\s*)$", r"\1pass", line) for line in lines)
-
-
 # ---- the loop ----
 
 
@@ -108,12 +103,13 @@ class Submission:
         sys.modules["__main__"] = module
         module.__dict__["display"] = print
         self.names = module.__dict__
+        self.notebook = Notebook(self.names)
 
     def cell(self, number: int, source: str) -> None:
         name = f"<cell {number}>"
         source = plain_python(source)
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-        exec(compile(source, name, "exec"), self.names)
+        self.notebook.run(source, name)
 
     def get(self, name: str) -> tuple[bool, Any]:
         return name in self.names, self.names.get(name)
@@ -134,6 +130,11 @@ class Submission:
         return self.objects[number]
 
 
+def printer() -> io.TextIOWrapper:
+    """Prints any text, whatever the language that this system is set to."""
+    return io.TextIOWrapper(open(1, "wb", closefd=False), "utf-8", "backslashreplace")
+
+
 def serve(connection: socket.socket, memory: int) -> None:
     submission = Submission(memory)
     while True:
@@ -149,7 +150,7 @@ def serve(connection: socket.socket, memory: int) -> None:
         except BaseException as error:
             told = (False, type(error).__name__, in_words(error, memory))
             # What is still to be printed would break the limit again.
-            sys.stdout = sys.stderr = io.TextIOWrapper(open(1, "wb", closefd=False))
+            sys.stdout = sys.stderr = printer()
             reply = encode(told, submission.keep)
         connection.sendall(reply)
 
@@ -161,12 +162,13 @@ def run(connection: socket.socket, folder: Path, memory: int, isolate: Callable[
     isolate()
     connection.sendall(encode(True, id))  # ready
     os.chdir(tempfile.mkdtemp(dir=folder))
+    sys.path.insert(0, "")  # as in Jupyter: what a cell writes as a module, the next can import
     with open("printed", "wb") as printed, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
     sys.stdin = io.StringIO()
-    sys.stdout = sys.stderr = io.TextIOWrapper(open(1, "wb", closefd=False))
+    sys.stdout = sys.stderr = printer()
     limit(memory)
     try:
         serve(connection, memory)

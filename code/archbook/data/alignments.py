@@ -1,25 +1,35 @@
 """Alignments of protein sequences, and their three file formats.
 
 Every reader takes a `pathlib.Path` (unpacked where it ends in .gz) or a string, the text itself.
-In what it returns letters are upper-case and a gap is "-". In a3m, lower-case letters and "." stand
-beside the columns, so `read_a3m` deletes them. In aligned FASTA and Stockholm every row has every
-column, and they only say that a column is an insertion: `read_fasta` and `read_stockholm` keep all
-columns and turn "." into a gap; `Alignment.on_query` then leaves those where row 0 has a residue.
+In what it returns letters are upper-case and a gap is "-", which may also be written "_" or "~". In
+a3m, lower-case letters and "." stand beside the columns, so `read_a3m` deletes them. In aligned
+FASTA and Stockholm every row has every column, and they only say that a column is an insertion:
+`read_fasta` and `read_stockholm` keep all columns and turn "." into a gap; `Alignment.on_query`
+then leaves those where row 0 has a residue. Rows hold letters, "*" and "?" beside gaps: any other
+sign is a ValueError that names file, line and sign, as is all that is no such file.
 """
 
-import gzip
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxtyping import Int64
 from torch import Tensor
 
 from archbook.data.alphabet import encode
 from archbook.data.manifest import shipped
+from archbook.data.reading import fault, lines_of, read_text, with_plain_ends
 
 ESM_EXAMPLES = ("1a3a", "1xcr", "5ahw")
-_INSERTIONS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz.*")
+_GAPS = str.maketrans("._~", "---")
+_COLUMNS_OF_A3M = str.maketrans("_~", "--", "abcdefghijklmnopqrstuvwxyz.*")
+_STOCKHOLM = "# STOCKHOLM 1.0"
+_LEFT_OUT = ("#=GF", "#=GS", "#=GR")  # what Stockholm says of a file, a sequence, a residue
+_NO_SIGN_OF_A_ROW = re.compile(r"[^A-Za-z._~*?-]")
 # rows that the tools of HH-suite put beside the sequences: states, confidences, accessibilities
 _NO_SEQUENCES = {"ss_pred", "ss_conf", "ss_dssp", "sa_pred", "sa_conf", "sa_dssp"}
 
@@ -35,24 +45,21 @@ class Alignment:
 
     names: tuple[str, ...]
     rows: tuple[str, ...]
+    # a sign for each column, such as "SS_cons" and "RF" of a Stockholm file
+    column_annotations: dict[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self):
         if len(self.names) != len(self.rows):
             raise ValueError(
                 f"wanted a name for each of the {len(self.rows)} rows, given {len(self.names)}"
             )
-        if not self.rows:
-            raise ValueError("wanted at least one row, given none")
-        if not self.rows[0]:
-            raise ValueError(f"wanted at least one column, given none in {self._label(0)}")
-        for r, row in enumerate(self.rows):
-            if len(row) != self.columns:
+        for reason, _ in _faults(self.names, self.rows):
+            raise ValueError(reason)
+        for name, signs in self.column_annotations.items():
+            if len(signs) != self.columns:
                 raise ValueError(
-                    f"wanted rows of {self.columns} columns, as row 0 has, "
-                    f"given {len(row)} in {self._label(r)}"
+                    f"wanted {self.columns} signs of {name}, as many as columns, given {len(signs)}"
                 )
-        if not self.rows[0].strip("-."):
-            raise ValueError(f"wanted a residue in {self._label(0)}, given gaps only")
 
     @property
     def depth(self) -> int:
@@ -62,9 +69,9 @@ class Alignment:
     def columns(self) -> int:
         return len(self.rows[0])
 
-    def tokens(self) -> Int64[Tensor, "rows columns"]:
-        """`archbook.data.alphabet.encode` of the rows."""
-        return encode(self.rows)
+    def tokens(self, unknown: str | None = None) -> Int64[Tensor, "rows columns"]:
+        """`archbook.data.alphabet.encode` of the rows; unknown="X" reads J, "*" and "?" as X."""
+        return encode(self.rows, unknown)
 
     def on_query(self) -> "Alignment":
         """The columns in which row 0 has a residue; the other rows keep their gaps there."""
@@ -77,19 +84,25 @@ class Alignment:
                 f"wanted at least one column, each out of 0 to {self.columns - 1}, given {columns}"
             )
         letters = itemgetter(*columns)
-        return Alignment(self.names, tuple("".join(letters(row)) for row in self.rows))
 
-    def _label(self, r: int) -> str:
-        return f"row {r} ({self.names[r]!r})"
+        def cut(row: str) -> str:
+            return "".join(letters(row))
+
+        kept = {name: cut(signs) for name, signs in self.column_annotations.items()}
+        return Alignment(self.names, tuple(map(cut, self.rows)), kept)
 
 
 def read_a3m(source: Path | str) -> Alignment:
     """An a3m file: lower-case letters, "." and "*" are deleted, row 0 is the query.
 
-    HH-suite's rows of secondary structure (ss_pred, ...) are left out, and lines that start with #.
+    HH-suite's rows of secondary structure (ss_pred, ...) are left out, and lines that start with #
+    before the first row. A NUL byte at the end, as ColabFold's server writes it, ends the file;
+    elsewhere it parts alignments of several queries, which is refused.
     """
-    named = [(n, s) for n, s in _records(source) if n.split(" ")[0] not in _NO_SEQUENCES]
-    return _alignment([(name, sequence.translate(_INSERTIONS)) for name, sequence in named])
+    name, text = _named_text(source)
+    lines = lines_of(name, text.rstrip("\n\0"))
+    records = _records(name, lines, beside=_NO_SEQUENCES)
+    return _alignment(name, [record.translated(_COLUMNS_OF_A3M) for record in records])
 
 
 def read_fasta(source: Path | str) -> Alignment:
@@ -97,7 +110,9 @@ def read_fasta(source: Path | str) -> Alignment:
 
     Insertions of an a3m file would make the rows ragged, which is refused: use `read_a3m`.
     """
-    return _alignment([(name, _plain(sequence)) for name, sequence in _records(source)])
+    name, text = _named_text(source)
+    records = _records(name, lines_of(name, text))
+    return _alignment(name, [record.translated(_GAPS) for record in records])
 
 
 def read_stockholm(source: Path | str) -> Alignment:
@@ -105,38 +120,56 @@ def read_stockholm(source: Path | str) -> Alignment:
 
     Sequences may run over blocks, with a blank line between two blocks. Here the name identifies
     the sequence: a block has each name once, and the names of the first block in their order.
-    Markup ("#=GC" and others) is skipped. ValueError if the closing "//" is missing.
+    Of the markup "#=GC" is kept, as `column_annotations`; what is said of the file, of a sequence
+    and of single residues ("#=GF", "#=GS", "#=GR") is left out.
     """
-    header, *lines = _text(source).split("\n")
-    if not header.startswith("# STOCKHOLM"):
-        raise ValueError(f"wanted '# STOCKHOLM 1.0' in the first line, given {header[:40]!r}")
-    blocks: list[dict[str, str]] = [{}]
+    name, text = _named_text(source)
+    header, *lines = lines_of(name, text)
+    if header.strip() != _STOCKHOLM:
+        raise fault(name, f"wanted '{_STOCKHOLM}', given {header[:40]!r}{_hint(name)}", 1)
+    blocks: list[dict[str, _Record]] = [{}]
+    annotations: dict[str, str] = {}
     for number, line in enumerate(lines, start=2):
         if line.startswith("//"):
             break
-        if not line.strip():
+        if line.strip() == _STOCKHOLM:
+            raise fault(name, f"wanted '//' before the next alignment, given {line!r}", number)
+        words = line.split()
+        if not words:
             blocks += [{}] if blocks[-1] else []
+        elif words[0] == "#=GC":
+            if len(words) != 3:
+                reason = f"wanted '#=GC', a name and a sign for each column, given {line[:40]!r}"
+                raise fault(name, reason, number)
+            annotations[words[1]] = annotations.get(words[1], "") + words[2]
+        elif line.startswith("#=") and words[0] not in _LEFT_OUT:
+            wanted = f"wanted '#=GC' or one of {', '.join(_LEFT_OUT)}"
+            raise fault(name, f"{wanted}, given {words[0][:40]!r}", number)
         elif not line.startswith("#"):
-            name, _, sequence = line.strip().replace("\t", " ").partition(" ")
-            if not sequence.strip() or " " in sequence.strip():
-                raise ValueError(f"wanted a name and its letters, given {line!r} in line {number}")
-            if name in blocks[-1]:
-                raise ValueError(
-                    f"wanted every name once in a block, given {name!r} again in line {number}"
-                )
-            blocks[-1][name] = _plain(sequence.strip())
+            if len(words) != 2:
+                raise fault(name, f"wanted a name and its letters, given {line[:40]!r}", number)
+            if words[0] in blocks[-1]:
+                reason = f"wanted every name once in a block, given {words[0]!r} again"
+                raise fault(name, reason, number)
+            blocks[-1][words[0]] = _Record(words[0], _signs(name, words[1], number), number)
     else:
-        raise ValueError("wanted a line '//' at the end of the alignment, given none")
+        raise fault(
+            name, "wanted a line '//' at the end of the alignment, given none", len(lines) + 1
+        )
     first, *others = blocks if blocks[-1] else blocks[:-1] or [{}]
     for b, block in enumerate(others, start=1):
         if list(block) != list(first):
             strange = [name for name in {**first, **block} if (name in first) != (name in block)]
-            raise ValueError(
+            reason = (
                 "wanted the names of the first block in their order, "
                 f"given {strange or 'another order'} in block {b}"
             )
-    rows = [(name, "".join(block[name] for block in [first, *others])) for name in first]
-    return _alignment(rows)
+            raise fault(name, reason, next(iter(block.values())).line)
+    rows = [
+        _Record(row, "".join(block[row].letters for block in [first, *others]), first[row].line)
+        for row in first
+    ]
+    return _alignment(name, [row.translated(_GAPS) for row in rows], annotations)
 
 
 def esm_example(code: str) -> Alignment:
@@ -149,34 +182,85 @@ def esm_example(code: str) -> Alignment:
     return read_a3m(shipped(f"msa/esm_examples/{code}_1_A.a3m"))
 
 
-def _text(source: Path | str) -> str:
-    """The text, with "\\n" between lines."""
-    if isinstance(source, Path):
-        data = source.read_bytes()
-        packed = source.suffix == ".gz"
-        source = (gzip.decompress(data) if packed else data).decode("utf-8", "replace")
-    return source.replace("\r\n", "\n").replace("\r", "\n")
+class _Record(NamedTuple):
+    name: str
+    letters: str
+    line: int  # where it begins
+
+    def translated(self, signs: Mapping[int, int | None]) -> "_Record":
+        return self._replace(letters=self.letters.translate(signs).upper())
 
 
-def _records(source: Path | str) -> list[tuple[str, str]]:
-    """(header without ">", letters) of a FASTA-like text."""
-    records: list[tuple[str, list[str]]] = []
-    for number, line in enumerate(_text(source).split("\n"), start=1):
+def _named_text(source: Path | str) -> tuple[str, str]:
+    """What errors call it, and the text."""
+    if isinstance(source, str):
+        return "the text", with_plain_ends(source.removeprefix("\ufeff"))
+    if not isinstance(source, os.PathLike):
+        given = type(source).__name__
+        raise TypeError(f"wanted a pathlib.Path, or the text itself as a str, given {given}")
+    path = Path(source)
+    return path.name, read_text(path)
+
+
+def _hint(name: str) -> str:
+    return "; a file is given as a pathlib.Path" if name == "the text" else ""
+
+
+def _records(name: str, lines: list[str], beside: Collection[str] = ()) -> list[_Record]:
+    """The records of a FASTA-like text, without those whose first word is one of `beside`."""
+    found: list[tuple[str, list[str], int]] = []
+    for number, line in enumerate(lines, start=1):
         if line.startswith(">"):
-            records.append((line[1:].strip(), []))
-        elif records and not line.startswith("#"):
-            records[-1][1].append("".join(line.split()))
+            found.append((line[1:].strip(), [], number))
+        elif found:
+            left_out = found[-1][0].split(" ")[0] in beside
+            signs = line.strip().replace(" ", "")
+            found[-1][1].append("" if left_out else _signs(name, signs, number))
         elif line.strip() and not line.startswith("#"):
-            raise ValueError(
-                f"wanted a line that starts with '>' before the first letters, given {line[:40]!r} "
-                f"in line {number}; a file is given as a pathlib.Path"
-            )
-    return [(name, "".join(parts)) for name, parts in records]
+            reason = "wanted a line that starts with '>' before the first letters"
+            raise fault(name, f"{reason}, given {line[:40]!r}{_hint(name)}", number)
+    return [
+        _Record(header, "".join(parts), number)
+        for header, parts, number in found
+        if header.split(" ")[0] not in beside
+    ]
 
 
-def _plain(sequence: str) -> str:
-    return sequence.upper().replace(".", "-")
+def _signs(name: str, text: str, line: int) -> str:
+    if wrong := _NO_SIGN_OF_A_ROW.search(text):
+        raise fault(name, f"wanted letters and gaps, given {wrong[0]!r}", line)
+    return text
 
 
-def _alignment(rows: list[tuple[str, str]]) -> Alignment:
-    return Alignment(tuple(name for name, _ in rows), tuple(row for _, row in rows))
+def _faults(names: Sequence[str], rows: Sequence[str]) -> list[tuple[str, int | None]]:
+    """What makes the rows no alignment, and in which row."""
+    if not rows:
+        return [("wanted at least one row, given none", None)]
+
+    def label(r: int) -> str:
+        return f"row {r} ({names[r]!r})"
+
+    if not rows[0]:
+        return [(f"wanted at least one column, given none in {label(0)}", 0)]
+    wanted = f"wanted rows of {len(rows[0])} columns, as row 0 has"
+    found: list[tuple[str, int | None]] = [
+        (f"{wanted}, given {len(row)} in {label(r)}", r)
+        for r, row in enumerate(rows)
+        if len(row) != len(rows[0])
+    ]
+    if not rows[0].strip("-."):
+        found.append((f"wanted a residue in {label(0)}, given gaps only", 0))
+    return found
+
+
+def _alignment(
+    name: str, records: list[_Record], annotations: dict[str, str] | None = None
+) -> Alignment:
+    names = tuple(record.name for record in records)
+    rows = tuple(record.letters for record in records)
+    for reason, row in _faults(names, rows):
+        raise fault(name, reason, None if row is None else records[row].line)
+    try:
+        return Alignment(names, rows, annotations or {})
+    except ValueError as error:
+        raise fault(name, str(error)) from None

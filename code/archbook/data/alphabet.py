@@ -12,18 +12,23 @@ from archbook.vocabulary import FIRST_LETTER, START
 LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO.-"  # tokens 4 to 30; X B U Z O: unknown, mixed and rare ones
 GAP = FIRST_LETTER + LETTERS.index("-")
 
+UNKNOWN_SIGNS = "J*?"  # leucine or isoleucine, a stop, anything: what rows hold and no token has
+
 _NO_LETTER = 255
 _TOKEN_OF_BYTE = np.full(256, _NO_LETTER, np.uint8)
 _TOKEN_OF_BYTE[list(LETTERS.encode())] = FIRST_LETTER + np.arange(len(LETTERS))
 
 
-def encode(rows: Sequence[str]) -> Int64[Tensor, "rows columns"]:
+def encode(rows: Sequence[str], unknown: str | None = None) -> Int64[Tensor, "rows columns"]:
     """The tokens of aligned rows: one letter, one token; no start token is added (`with_start`).
 
     A gap is "-". The alphabet also holds ".", with a token of its own, as in fair-esm: the readers
-    of `archbook.data.alignments` never return it. Errors: ValueError if there are no rows or no
+    of `archbook.data.alignments` never return it. J, "*" and "?" have no token; with `unknown`, a
+    letter such as "X", they get that letter's. Errors: ValueError if there are no rows or no
     columns, if rows differ in length, and for other letters, with row and column counted from 0.
     """
+    if unknown is not None and (len(unknown) != 1 or unknown not in LETTERS):
+        raise ValueError(f"wanted unknown to be one letter out of {LETTERS}, given {unknown!r}")
     if isinstance(rows, str):
         raise ValueError("wanted a sequence of rows, given one string; encode([row]) takes one row")
     if not rows or not rows[0]:
@@ -34,12 +39,17 @@ def encode(rows: Sequence[str]) -> Int64[Tensor, "rows columns"]:
             raise ValueError(
                 f"wanted rows of {len(rows[0])} columns, as row 0 has, given {len(row)} in row {r}"
             )
-    text = "".join(rows).encode("ascii", "replace")  # one byte a letter, "?" for foreign ones
+    whole = "".join(rows)
+    if unknown is not None:
+        whole = whole.translate(dict.fromkeys(map(ord, UNKNOWN_SIGNS), unknown))
+    text = whole.encode("ascii", "replace")  # one byte a letter, "?" for foreign ones
     tokens = _TOKEN_OF_BYTE[np.frombuffer(text, np.uint8)].reshape(len(rows), -1)
     if (wrong := np.argwhere(tokens == _NO_LETTER)).size:
         r, c = map(int, wrong[0])
         letter = rows[r][c]
         hint = "; lower case is an insertion: read_a3m deletes it" if letter.islower() else ""
+        if letter in UNKNOWN_SIGNS:
+            hint = '; unknown="X" reads it as X'
         raise ValueError(
             f"wanted letters out of {LETTERS}, given {letter!r} in row {r}, column {c}{hint}"
         )

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from archbook.data.alignments import Alignment, read_fasta
+from archbook.data.kept import kept
 from archbook.data.manifest import shipped, shipped_names
 from archbook.data.structures import read_pdb
 
@@ -69,9 +70,9 @@ def families() -> list[str]:
     return list(_structures())
 
 
-@cache
+@kept(most=40)  # all of them
 def family(name: str) -> Family:
-    """A family by its Pfam name; kept in memory for the next call, so do not write into it.
+    """A family by its Pfam name; kept in memory for the next call, which gets a copy.
 
     Row 0 is the sequence of the PDB chain. The rows of the file follow in their order (no two more
     than 80 % identical there, before the columns were cut), less those equal to row 0 and those

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from archbook.checks import as_size
+
 COMMUNITY_SIZES = (6, 10)  # nodes of each of the two communities, both ends included
 P_INTRA, P_INTER = 0.7, 0.01  # chances of an edge inside and between communities
 ERDOS_RENYI_SIZES = (7, 16)  # nodes, both ends included
@@ -34,7 +36,8 @@ def community_graphs(count: int, seed: int | list[int] = 0) -> GraphSet:
     communities for all graphs, those to test included: here every graph is drawn afresh. That is
     harder, and denser (34.2 % of the pairs are edges, there 31.8 %).
     """
-    sizes_of, edges_of, links_of = _streams(count, seed, 3)
+    count = as_size("count", count)
+    sizes_of, edges_of, links_of = _streams(seed, 3)
     low, high = COMMUNITY_SIZES
     first, second = sizes_of.integers(low, high + 1, (count, 2)).T
     node = np.arange(2 * high)
@@ -57,17 +60,16 @@ def erdos_renyi_graphs(count: int, seed: int | list[int] = 0, p: float = 0.25) -
     """
     if not 0 <= p <= 1:
         raise ValueError(f"wanted 0 <= p <= 1, given {p}")
-    (edges_of,) = _streams(count, seed, 1)
+    count = as_size("count", count)
+    (edges_of,) = _streams(seed, 1)
     low, high = ERDOS_RENYI_SIZES
     mask = np.arange(high) < low + np.arange(count)[:, None] % (high - low + 1)
     edge = (_pairs(edges_of, count, high) < p) & _real(mask)
     return GraphSet(torch.from_numpy(edge), torch.from_numpy(mask))
 
 
-def _streams(count: int, seed: int | list[int], streams: int) -> list[np.random.Generator]:
+def _streams(seed: int | list[int], streams: int) -> list[np.random.Generator]:
     """One generator for each kind of draw, so that more graphs leave the first ones alone."""
-    if count < 1:
-        raise ValueError(f"wanted count >= 1, given {count}")
     return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(streams)]
 
 

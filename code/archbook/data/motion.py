@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from archbook.data.reading import as_path, fault, lines_of, number, read_text
+
+_CHANNELS = {axis + kind for axis in "xyz" for kind in ("position", "rotation")}
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,22 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Motion:
-    """A clip: a rotation of every joint in its parent's frame, and the way of the root."""
+    """A clip: a rotation of every joint in its parent's frame, and the way of the root.
+
+    `offsets` is given where joints move in their parents' frames, and stands for the skeleton's.
+    """
 
     skeleton: Skeleton
     rotations: Float[Tensor, "frames joints 3 3"]
     root: Float[Tensor, "frames 3"]
     fps: float
+    offsets: Float[Tensor, "frames joints 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.root)
 
     def world(self) -> tuple[Float[Tensor, "frames joints 3 3"], Float[Tensor, "frames joints 3"]]:
-        return forward_kinematics(self.skeleton, self.rotations, self.root)
+        return forward_kinematics(self.skeleton, self.rotations, self.root, self.offsets)
 
     def positions(self) -> Float[Tensor, "frames joints 3"]:
         return self.world()[1]
@@ -60,16 +67,18 @@ def forward_kinematics(
     skeleton: Skeleton,
     rotations: Float[Tensor, "*frames joints 3 3"],
     root: Float[Tensor, "*frames 3"],
+    offsets: Float[Tensor, "*frames joints 3"] | None = None,
 ) -> tuple[Float[Tensor, "*frames joints 3 3"], Float[Tensor, "*frames joints 3"]]:
     """Orientations and positions of all joints in the world, from local rotations.
 
     Q_j = Q_parent R_j and p_j = p_parent + Q_parent offset_j; Q = R and p = root at the root.
+    Offsets are the skeleton's, or those of each frame.
     """
-    offsets = skeleton.offsets.to(rotations)
+    offsets = (skeleton.offsets if offsets is None else offsets).to(rotations)
     turned, places = [rotations[..., 0, :, :]], [root]
     for j, parent in enumerate(skeleton.parents[1:], start=1):
         turned.append(turned[parent] @ rotations[..., j, :, :])
-        places.append(places[parent] + turned[parent] @ offsets[j])
+        places.append(places[parent] + (turned[parent] @ offsets[..., j, :, None])[..., 0])
     return torch.stack(turned, -3), torch.stack(places, -2)
 
 
@@ -136,77 +145,160 @@ def mirrored(motion: Motion) -> Motion:
         names.index("_".join([swap.get(word, word) for word in name.split("_")])) for name in names
     ]
     rotations = flip[:, None] * motion.rotations[:, other] * flip
-    return replace(motion, rotations=rotations, root=motion.root * flip)
+    offsets = None if motion.offsets is None else motion.offsets[:, other] * flip
+    return replace(motion, rotations=rotations, root=motion.root * flip, offsets=offsets)
 
 
 def repeated(motion: Motion, times: int) -> Motion:
     """The cycle several times, every one further on; its last frame, the first again, is left."""
     further = (motion.root[-1] - motion.root[0]) * torch.tensor([1.0, 1.0, 0.0])
     root = torch.cat([motion.root[:-1] + further * k for k in range(times)])
-    return replace(motion, rotations=motion.rotations[:-1].repeat(times, 1, 1, 1), root=root)
+    rotations = motion.rotations[:-1].repeat(times, 1, 1, 1)
+    offsets = None if motion.offsets is None else motion.offsets[:-1].repeat(times, 1, 1)
+    return replace(motion, rotations=rotations, root=root, offsets=offsets)
 
 
-def read_bvh(path: Path) -> Motion:
+def read_bvh(path: Path | str) -> Motion:
     """A clip in BioVision's format, in its own axes and unit of length.
 
-    A joint's angles are applied in the order of its channels, the first one outermost. Ends of
-    limbs ("End Site") are left out. Errors: ValueError for a file that is no such clip.
+    A joint's angles are applied in the order of its channels, the first one outermost. Its position
+    channels, in any joint, stand for its OFFSET. A name is the rest of its line. Ends of limbs
+    ("End Site") are left out. Errors: ValueError with file and line for all that is no such clip.
     """
-    words = iter(path.read_text(encoding="utf-8").split())
-    names: list[str] = []
-    parents: list[int] = []
-    offsets: list[list[float]] = []
-    channels: list[list[str]] = []
-    if next(words, None) != "HIERARCHY":
-        raise ValueError(f"{path.name}: wanted a BVH file that begins with HIERARCHY")
-    open_joints, end_sites = [-1], 0  # the chain of joints that the reader is inside of
-    for word in words:
-        if word in ("ROOT", "JOINT"):
-            parents.append(open_joints[-1])
-            open_joints.append(len(names))
-            names.append(next(words))
-        elif word == "End":
-            end_sites = 1
-        elif word == "OFFSET":
-            offset = [float(next(words)) for _ in range(3)]
-            if not end_sites:
-                offsets.append(offset)
-        elif word == "CHANNELS":
-            channels.append([next(words) for _ in range(int(next(words)))])
-        elif word == "}":
-            if not end_sites:
-                open_joints.pop()
-            end_sites = 0
-        elif word == "MOTION":
-            break
-    frames, seconds = _header(words, path)
-    numbers = np.array(list(words), np.float64)
-    width = sum(map(len, channels))
-    if len(numbers) != frames * width:
-        raise ValueError(
-            f"{path.name}: wanted {frames} frames of {width} numbers, given {len(numbers)} numbers"
-        )
-    values = torch.from_numpy(numbers.reshape(frames, width))
+    path = as_path(path)
+    lines = _Lines(path.name, lines_of(path.name, read_text(path)))
+    if lines.next() != "HIERARCHY":
+        raise lines.fault("HIERARCHY")
+    joints = _hierarchy(lines)
+    frames, seconds = _header(lines)
+    width = sum(len(joint.channels or ()) for joint in joints)
+    rows = [lines.numbers(lines.next(), width, "a frame of ") for _ in range(frames)]
+    if lines.next():
+        raise lines.fault(f"{frames} frames")
+    values = torch.tensor(rows, dtype=torch.float64).reshape(frames, width)
     columns = iter(values.unbind(1))
-    rotations = []
-    root = torch.tensor(offsets[0], dtype=torch.float64).expand(frames, 3).clone()
-    for joint, joint_channels in enumerate(channels):
+    offsets = torch.tensor([joint.offset for joint in joints], dtype=torch.float64)
+    placed, rotations = offsets.repeat(frames, 1, 1), []
+    for j, joint in enumerate(joints):
         turned = torch.eye(3, dtype=torch.float64).expand(frames, 3, 3)
-        for channel, column in zip(joint_channels, columns, strict=False):
-            axis = channel[0].lower()
+        for channel, column in zip(joint.channels or (), columns, strict=False):
             if channel.endswith("rotation"):
-                turned = turned @ axis_rotation(column * math.pi / 180, axis)
-            elif joint == 0:
-                root[:, "xyz".index(axis)] += column
+                turned = turned @ axis_rotation(column * math.pi / 180, channel[0])
+            else:
+                placed[:, j, "xyz".index(channel[0])] = column
         rotations.append(turned)
-    skeleton = Skeleton(tuple(names), tuple(parents), torch.tensor(offsets, dtype=torch.float64))
-    return Motion(skeleton, torch.stack(rotations, 1), root, 1 / seconds)
+    moves = any(name.endswith("position") for joint in joints[1:] for name in joint.channels or ())
+    return Motion(
+        Skeleton(tuple(j.name for j in joints), tuple(j.parent for j in joints), offsets),
+        torch.stack(rotations, 1),
+        placed[:, 0],
+        1 / seconds,
+        placed if moves else None,
+    )
 
 
-def _header(words: Iterator[str], path: Path) -> tuple[int, float]:
-    """Frames: 994 Frame Time: .0083333"""
-    header = [next(words, "") for _ in range(5)]
-    match = re.fullmatch(r"Frames: (\d+) Frame Time: (\S+)", " ".join(header))
-    if match is None:
-        raise ValueError(f"{path.name}: wanted 'Frames: .. Frame Time: ..', given {header}")
-    return int(match[1]), float(match[2])
+@dataclass
+class _Joint:
+    name: str
+    parent: int
+    offset: list[float] | None = None
+    channels: list[str] | None = None
+
+
+@dataclass
+class _Lines:
+    """The lines of a file one by one, without blank ones; a brace is a line of its own."""
+
+    name: str
+    lines: list[str]
+
+    def __post_init__(self) -> None:
+        self.number, self.text = 1, ""
+        self._rest: Iterator[tuple[int, str]] = (
+            (number, piece.strip())
+            for number, line in enumerate(self.lines, start=1)
+            for piece in re.split("([{}])", line)
+            if piece.strip()
+        )
+
+    def next(self) -> str:
+        """The next one; an empty text at the end."""
+        self.number, self.text = next(self._rest, (len(self.lines), ""))
+        return self.text
+
+    def fault(self, wanted: str, given: str = "") -> ValueError:
+        given = given or (repr(self.text[:60]) if self.text else "the end of the file")
+        return fault(self.name, f"wanted {wanted}, given {given}", self.number)
+
+    def expect(self, text: str, what: str) -> None:
+        if self.next() != text:
+            raise self.fault(f"{text!r} {what}")
+
+    def numbers(self, text: str, count: int, what: str) -> list[float]:
+        words = text.split()
+        if len(words) != count:
+            raise self.fault(f"{what}{count} numbers", str(len(words)) if text else "")
+        try:
+            return [number(word) for word in words]
+        except ValueError as error:
+            raise fault(self.name, str(error), self.number) from None
+
+
+def _hierarchy(lines: _Lines) -> list[_Joint]:
+    """The joints up to MOTION, parents first."""
+    joints: list[_Joint] = []
+    inside: list[int] = []  # the chain of joints that the reader is in
+    while (text := lines.next()) != "MOTION":
+        word, rest = (*text.split(None, 1), "", "")[:2]
+        joint = joints[inside[-1]] if inside else None
+        if word == ("ROOT" if not joints else "JOINT") and (joint is not None or not joints):
+            if not rest:
+                raise lines.fault(f"a name after {word}")
+            joints.append(_Joint(rest, inside[-1] if inside else -1))
+            inside.append(len(joints) - 1)
+            lines.expect("{", f"after {word} {rest}")
+        elif joint is None:
+            raise lines.fault("MOTION" if joints else "ROOT and a name")
+        elif word == "OFFSET" and joint.offset is None:
+            joint.offset = lines.numbers(rest, 3, f"for {joint.name} an OFFSET of ")
+        elif word == "CHANNELS" and joint.channels is None:
+            joint.channels = _channels(lines, joint.name, rest)
+        elif word == "End":
+            lines.expect("{", f"after {text}")
+            if not lines.next().startswith("OFFSET"):
+                raise lines.fault(f"the OFFSET of {text}")
+            lines.numbers(lines.text.removeprefix("OFFSET"), 3, "an OFFSET of ")
+            lines.expect("}", f"after the OFFSET of {text}")
+        elif text == "}":
+            if joint.offset is None or joint.channels is None:
+                raise lines.fault(f"OFFSET and CHANNELS of {joint.name}")
+            inside.pop()
+        else:
+            known = "OFFSET and CHANNELS once, JOINT, End Site or '}'"
+            raise lines.fault(f"in {joint.name} {known}")
+    if inside or not joints:
+        raise lines.fault(f"'}}' after {joints[inside[-1]].name}" if inside else "a ROOT")
+    return joints
+
+
+def _channels(lines: _Lines, joint: str, text: str) -> list[str]:
+    """3 Zrotation Xrotation Yrotation"""
+    count, *names = text.lower().split() or [""]
+    if count != str(len(names)) or not _CHANNELS.issuperset(names) or len(set(names)) < len(names):
+        wanted = f"for {joint} as many CHANNELS as it says, each once, such as Xrotation"
+        raise lines.fault(wanted, repr(text))
+    return names
+
+
+def _header(lines: _Lines) -> tuple[int, float]:
+    """Frames: 994, then Frame Time: .0083333"""
+    frames = re.fullmatch(r"Frames:\s*(\d{1,9})", lines.next(), re.ASCII)
+    if frames is None:
+        raise lines.fault("'Frames: ..'")
+    time = re.fullmatch(r"Frame Time:\s*(\S+)", lines.next())
+    if time is None:
+        raise lines.fault("'Frame Time: ..'")
+    (seconds,) = lines.numbers(time[1], 1, "")
+    if not 0 < seconds < math.inf or not math.isfinite(1 / seconds):
+        raise lines.fault("a Frame Time above 0")
+    return int(frames[1]), seconds

@@ -5,12 +5,14 @@ forces clipped component by component, no wall during the run.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from archbook.checks import as_size
+from archbook.data.kept import kept
 
 SEED = 43  # of the paper's small set
 FRAMES = 49  # that the authors store of a system
@@ -58,11 +60,8 @@ def draw_systems(
     the authors' files draw from this seed, in their order, the unused ones included: so the sets
     are the paper's own, as far as a seed can tell.
     """
-    for name, value in {"systems": systems, "particles": particles}.items():
-        if value < 1:
-            raise ValueError(f"wanted {name} >= 1, given {value}")
-    if first < 0:
-        raise ValueError(f"wanted first >= 0, given {first}")
+    systems, particles = as_size("systems", systems), as_size("particles", particles)
+    first = as_size("first", first, least=0)
     rng = np.random.RandomState(seed)  # their generator, stable by numpy's promise
     coordinates = 3 * particles
     normal = np.empty((first + systems, 2 * coordinates))
@@ -109,10 +108,11 @@ def simulate(
             "wanted positions and velocities of shape (systems, particles, 3) and charges of "
             f"(systems, particles), given {x0.shape}, {v0.shape} and {q.shape}"
         )
-    if len(x0) < 1 or x0.shape[1] < 2 or steps < 1 or sample_every < 1 or not dt > 0:
+    steps, sample_every = as_size("steps", steps), as_size("sample_every", sample_every)
+    if len(x0) < 1 or x0.shape[1] < 2 or not dt > 0:
         raise ValueError(
-            "wanted at least 1 system, 2 particles, steps >= 1, sample_every >= 1, dt > 0, given "
-            f"{len(x0)}, {x0.shape[1]}, {steps}, {sample_every} and {dt}"
+            "wanted at least 1 system, 2 particles and dt > 0, "
+            f"given {len(x0)}, {x0.shape[1]} and {dt}"
         )
     if not all(np.isfinite(value).all() for value in (x0, v0, q)):
         raise ValueError("wanted finite positions, velocities and charges, given NaN or infinity")
@@ -153,19 +153,19 @@ def _simulate(x, v, q, *, steps: int, dt: float, sample_every: int):
     return np.moveaxis(frames, -1, 1)  # (2, systems, frames, particles, 3)
 
 
-@cache
+@kept(most=8)
 def nbody_set(part: str, systems: int, along_x: bool = False) -> NBodySet:
     """The first `systems` pairs of a part of the paper's small set: five particles, 3-D.
 
     The paper trains on 3,000 of its 10,000 systems, validates on 2,000 and tests on 2,000. With
     `along_x` all systems start along the first axis and are seen right after: by the paper's step
     3,100 encounters have turned the velocities every way. A few seconds of work; kept in memory
-    for the next call.
+    for the next call, which gets a copy.
     """
     if part not in PARTS:
         raise ValueError(f"wanted a part out of {', '.join(PARTS)}, given {part!r}")
     first, number = PARTS[part]
-    if not 1 <= systems <= number:
+    if not as_size("systems", systems) <= number:
         raise ValueError(f"wanted 1 to {number} systems of {part}, given {systems}")
     start = draw_systems(systems, first=first, along_x=along_x)
     frame = 0 if along_x else INPUT_FRAME

@@ -4,7 +4,7 @@ German says the ones before the tens (23 is drei-und-zwanzig), so words change p
 or bends some: eins at the end, ein before und, hundert and tausend.
 """
 
-from archbook.checks import require_positive_int
+from archbook.checks import as_size
 
 LARGEST = 999_999
 ENGLISH_SMALL = (
@@ -21,7 +21,7 @@ GERMAN_TENS = "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig
 
 def english(number: int) -> list[str]:
     """1234 is one, thousand, two, hundred, and, thirty, four (British: with "and")."""
-    _check(number)
+    number = _checked(number)
     if number < 20:
         return [ENGLISH_SMALL[number]]
     if number < 100:
@@ -37,8 +37,7 @@ def english(number: int) -> list[str]:
 
 def german(number: int) -> list[str]:
     """The parts of one German word: 1234 is ein, tausend, zwei, hundert, vier, und, dreißig."""
-    _check(number)
-    parts = _german(number)
+    parts = _german(_checked(number))
     return [*parts[:-1], "eins"] if parts[-1] == "ein" else parts
 
 
@@ -65,8 +64,8 @@ def vocabulary(language: str) -> list[str]:
     return ["<pad>", "<start>", "<stop>", *words[language]]
 
 
-def _check(number: int) -> None:
-    if number != 0:
-        require_positive_int("number", number)
+def _checked(number: int) -> int:
+    number = as_size("number", number, least=0)
     if number > LARGEST:
         raise ValueError(f"wanted a number up to {LARGEST}, given {number}")
+    return number

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
 from torch import Tensor
 
+from archbook.checks import as_size
 from archbook.vocabulary import AMINO_ACIDS, FIRST_LETTER
 
 TRIES = 100  # to place the contacts of one family
@@ -33,9 +34,9 @@ class PottsDesign:
 
     def __post_init__(self) -> None:
         for name in ("columns", "contacts", "min_separation", "max_degree"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"wanted {name} >= 1, given {getattr(self, name)}")
-        if not 2 <= self.letters <= AMINO_ACIDS:
+            object.__setattr__(self, name, as_size(name, getattr(self, name)))
+        object.__setattr__(self, "letters", as_size("letters", self.letters, least=2))
+        if not self.letters <= AMINO_ACIDS:
             raise ValueError(f"wanted 2 to {AMINO_ACIDS} letters, given {self.letters}")
         for name in ("beta", "field_std"):
             if not 0 <= getattr(self, name) < np.inf:
@@ -106,8 +107,7 @@ def coupling_table(letters: int) -> Float64[Tensor, "letters letters"]:
 
     Rows and columns sum to zero: a contact by itself prefers no letter.
     """
-    if letters < 2:
-        raise ValueError(f"wanted letters >= 2, given {letters}")
+    letters = as_size("letters", letters, least=2)
     return torch.eye(letters, dtype=torch.float64).flip(1) - 1 / letters
 
 
@@ -143,8 +143,7 @@ def sample_sequences(
     O(sweeps families rows columns letters). More families of one seed begin with the same chains.
     Chains are short: `models.energy` shows whether they still drift.
     """
-    if rows < 1 or sweeps < 0:
-        raise ValueError(f"wanted rows >= 1 and sweeps >= 0, given {rows} and {sweeps}")
+    rows, sweeps = as_size("rows", rows), as_size("sweeps", sweeps, least=0)
     streams = _streams(len(models.fields), seed, kind=1)
     chunks = [slice(first, first + CHUNK) for first in range(0, len(streams), CHUNK)]
     h, pairs, J = models.fields.numpy(), models.pairs.numpy(), models.couplings.numpy()
@@ -188,8 +187,7 @@ def shuffle_within_columns(
 
 def _streams(count: int, seed: int | list[int], kind: int) -> list[np.random.Generator]:
     """A generator for each family and kind of draw: 0 for its model, 1 for its chains."""
-    if count < 1:
-        raise ValueError(f"wanted count >= 1, given {count}")
+    count = as_size("count", count)
     families = np.random.SeedSequence(seed).spawn(count)
     return [np.random.default_rng(family.spawn(2)[kind]) for family in families]
 

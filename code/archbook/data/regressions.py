@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from archbook.checks import as_size
+
 SEEDS = {"train": 0, "test": 1}
 STREAM = 8  # so that other experiments' points are others
 
@@ -79,7 +81,7 @@ def regression_set(name: str, part: str, points: int = 20_000) -> RegressionSet:
     if part not in SEEDS:
         raise ValueError(f"wanted a part out of {', '.join(SEEDS)}, given {part!r}")
     draw = torch.Generator().manual_seed(STREAM * 2 + SEEDS[part])
-    g = torch.rand(points, 2, generator=draw)
+    g = torch.rand(as_size("points", points), 2, generator=draw)
     u, v = g.double().unbind(1)
     function = REGRESSIONS[name]
     mean, deviation = _moments(function)

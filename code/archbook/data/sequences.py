@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from archbook.checks import as_size
+
 
 def mackey_glass(
     series: int = 128,
@@ -26,9 +28,9 @@ def mackey_glass(
     n + k. Only sums, products and quotients, element by element, touch the state: a chaotic series
     would turn another order of rounding into another series.
     """
-    _positive(series=series, steps=steps, tau=tau, substeps=substeps)
-    if washout < 0:
-        raise ValueError(f"wanted washout >= 0, given {washout}")
+    series, steps = as_size("series", series), as_size("steps", steps)
+    tau, substeps = as_size("tau", tau), as_size("substeps", substeps)
+    washout = as_size("washout", washout, least=0)
     delay = tau * substeps
     draw = np.random.default_rng(seed).random((series, delay))
     past = 1.2 + 0.2 * (draw.T - 0.5)  # (delay, series), oldest first
@@ -63,7 +65,8 @@ def prediction_pairs(
     prediction.
     """
     steps = series.shape[-1]
-    if not 0 < ahead < steps:
+    ahead = as_size("ahead", ahead)
+    if not ahead < steps:
         raise ValueError(f"wanted 0 < ahead < {steps} (the steps given), given {ahead}")
     return series[..., :-ahead], series[..., ahead:]
 
@@ -94,7 +97,7 @@ def white_signal(
     signal scatters around it. Each signal repeats after `steps`, so cut what must not wrap around
     from a longer one.
     """
-    _positive(batch=batch, steps=steps)
+    batch, steps = as_size("batch", batch), as_size("steps", steps)
     if not (dt > 0 and high > 0 and rms > 0):
         raise ValueError(f"wanted dt, high, rms > 0, given {dt}, {high}, {rms}")
     count = math.floor(high * steps * dt + 1e-9)  # frequencies k / (steps dt), k = 1..count
@@ -127,9 +130,3 @@ def permuted(
     pixels = images.flatten(1)  # (n, height*width)
     order = torch.from_numpy(np.random.default_rng(seed).permutation(pixels.shape[1]))
     return pixels[:, order].float().div_(255)
-
-
-def _positive(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"wanted {name} >= 1, given {size}")

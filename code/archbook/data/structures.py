@@ -1,11 +1,15 @@
 """A protein chain out of a PDB file: its sequence, one point a residue, and which points touch."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
+
+from archbook.data.reading import as_path, fault, number, read_bytes, with_plain_ends
 
 CONTACT = 8.0  # angstrom between the points of two residues in contact: less than this
 AMINO_ACIDS = {
@@ -52,40 +56,76 @@ class Chain:
         return self.distances() < CONTACT
 
 
-def read_pdb(path: Path, chain: str) -> Chain:
+class _Atom(NamedTuple):
+    residue: str  # number and insertion code, as written
+    kind: str  # ALA, ...
+    name: str  # CB, ...
+    place: str  # the letter of an alternative place, blank where there is one place
+    xyz: list[float]
+    occupancy: float
+
+
+def read_pdb(path: Path | str, chain: str) -> Chain:
     """A chain of the first model: the ATOM records, and HETATM ones of MSE, which is read as M.
 
     Residues are told apart by number and insertion code; other names than the twenty are X. Of the
-    alternative places of an atom the one of highest occupancy counts, the first among equals. A
-    residue whose C-beta (glycine: C-alpha) is missing stays in the sequence, its position is NaN.
+    alternative places of an atom, and of alternative residues at one number, the one of highest
+    occupancy counts, the first among equals. A residue whose C-beta (glycine: C-alpha) is missing
+    stays in the sequence, its position is NaN. Errors: ValueError with the line of a record that is
+    cut or has other things than numbers in the places of numbers, and of an atom that comes twice.
     """
-    names: dict[str, str] = {}  # (number and insertion code) -> residue
-    atoms: dict[tuple[str, str], tuple[float, list[float]]] = {}  # -> occupancy, x y z
-    with path.open(encoding="ascii", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.startswith("ENDMDL"):
-                break
-            hetero = line.startswith("HETATM") and line[17:20] == "MSE"
-            if not (line.startswith("ATOM  ") or hetero) or line[21] != chain:
-                continue
-            residue, atom = line[22:27], line[12:16].strip()
-            try:
-                xyz = [float(line[start : start + 8]) for start in (30, 38, 46)]
-                occupancy = float(line[54:60].strip() or 1)
-            except ValueError:
-                raise ValueError(
-                    "wanted coordinates in columns 31 to 54 and occupancy in 55 to 60, "
-                    f"given {line[30:60]!r} in line {number} of {path.name}"
-                ) from None
-            names.setdefault(residue, line[17:20])
-            if (residue, atom) not in atoms or occupancy > atoms[residue, atom][0]:
-                atoms[residue, atom] = occupancy, xyz
-    if not names:
-        raise ValueError(f"wanted atoms of chain {chain!r}, given none in {path.name}")
-    missing = 1.0, [float("nan")] * 3
-    points = [
-        atoms.get((residue, "CA" if name == "GLY" else "CB"), missing)[1]
-        for residue, name in names.items()
-    ]
-    sequence = "".join(AMINO_ACIDS.get(name, "X") for name in names.values())
+    path = as_path(path)
+    if not isinstance(chain, str) or len(chain) != 1:
+        raise ValueError(f"wanted chain to be one character, given {chain!r}")
+    residues: dict[str, dict[tuple[str, str], _Atom]] = {}  # -> (kind, atom) -> its best place
+    seen: set[tuple[str, str, str, str]] = set()
+    # columns are bytes: whatever stands in the remarks, they do not move
+    text = read_bytes(path).removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+    for line_number, line in enumerate(with_plain_ends(text).split("\n"), start=1):
+        record = line[:6].rstrip().upper()
+        if record in ("END", "ENDMDL"):
+            break
+        if not record.startswith(("ATOM", "HETATM")):
+            continue
+        if not (line.isascii() and line.isprintable() and len(line) >= 54):
+            reason = f"wanted an atom in at least 54 plain characters, given {line!r}"
+            raise fault(path.name, reason, line_number)
+        if line[21] != chain or (record.startswith("HETATM") and line[17:20] != "MSE"):
+            continue
+        try:
+            atom = _atom(line)
+        except ValueError as error:
+            raise fault(path.name, str(error), line_number) from None
+        atoms = residues.setdefault(atom.residue, {})
+        single = atom.place == " " and any(kind != atom.kind for kind, _ in atoms)
+        if single or (atom.residue, atom.kind, atom.name, atom.place) in seen:
+            reason = f"wanted every atom of a residue once, given {line[12:27]!r} again"
+            raise fault(path.name, reason, line_number)
+        seen.add((atom.residue, atom.kind, atom.name, atom.place))
+        best = atoms.get((atom.kind, atom.name))
+        if best is None or atom.occupancy > best.occupancy:
+            atoms[atom.kind, atom.name] = atom
+    if not residues:
+        raise fault(path.name, f"wanted atoms of chain {chain!r}, given none")
+    sequence, points = "", []
+    for atoms in residues.values():
+        kind = max(atoms.values(), key=lambda atom: atom.occupancy).kind
+        sequence += AMINO_ACIDS.get(kind, "X")
+        point = atoms.get((kind, "CA" if kind == "GLY" else "CB"))
+        points.append([float("nan")] * 3 if point is None else point.xyz)
     return Chain(sequence, torch.tensor(points, dtype=torch.float64))
+
+
+def _atom(line: str) -> _Atom:
+    residue = line[22:27]
+    if not re.fullmatch(r" *-?\d+[ A-Za-z]", residue):
+        raise ValueError(f"wanted a residue's number in columns 23 to 26, given {residue!r}")
+    try:
+        xyz = [number(line[start : start + 8].strip()) for start in (30, 38, 46)]
+        occupancy = number(line[54:60].strip() or "1")
+    except ValueError:
+        raise ValueError(
+            "wanted coordinates in columns 31 to 54 and occupancy in 55 to 60, "
+            f"given {line[30:60]!r}"
+        ) from None
+    return _Atom(residue, line[17:20], line[12:16].strip(), line[16], xyz, occupancy)

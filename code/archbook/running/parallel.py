@@ -97,7 +97,7 @@ def _sentences() -> Iterator[None]:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     with (
-        Path(os.devnull).open("w") as nowhere,
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):

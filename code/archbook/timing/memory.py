@@ -104,7 +104,7 @@ def growth_of(work: Callable[[], Any]) -> int:
     gc.collect()
     # 5 makes the highest resident set start again from the present one; getrusage would tell
     # the peak of the imports
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident("VmRSS")
     work()
     return max(0, _resident("VmHWM") - before)
@@ -117,7 +117,7 @@ def _warm_libraries() -> None:
 
 
 def _resident(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"this system does not tell {name}")
