@@ -31,6 +31,7 @@ CHAPTER = """<article class="bd-article"><section id="a-title">
 <p class="chapter-line"><a href="https://arxiv.org/abs/1">Paper</a> ·
 <a href="costs/lmu.html">Results</a> · <a href="../_static/assignments/lmu.ipynb">Assignment</a></p>
 <details class="hide"><summary>Code of Fig. 1.1</summary><pre>hidden</pre></details>
+<p>Let <span class="math">x</span>, then <span class="math">y</span> holds.</p>
 <figure><a href="../_images/one.png"><picture><source srcset="narrow.png">
 <img src="../_images/one.png" loading="lazy" alt="One"></picture></a>
 <div class="live">what a script draws</div></figure>
@@ -91,6 +92,11 @@ def test_what_only_a_screen_can_use_goes_and_the_picture_stays(chapter: Page):
     text = str(chapter.article)
     assert not re.search("hidden|a script draws|narrow.png|headerlink|lazy", text)
     assert [one["src"] for one in chapter.article.select("img")] == ["../html/_images/one.png"]
+
+
+def test_a_mark_stays_with_the_formula_before_it(chapter: Page):
+    assert [one.get_text() for one in chapter.article.select(".together")] == ["x,"]
+    assert "Let x, then y holds." in chapter.article.get_text()
 
 
 def test_solutions_leave_the_page_and_both_ends_know_the_other(chapter: Page):

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import matplotlib
 import yaml
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 from tools.address import ROOT, package_version, public_address
 from tools.chapters import chapters
 from tools.notebooks import pages_in_toc
@@ -29,6 +30,7 @@ MEASUREMENTS = "details .bench-table"
 NOT_PRINTED = " Its tables are not printed here."
 SHORT_TABLE = 16  # rows, and
 SHORT_CODE = 14  # lines, that stay on one page
+PUNCTUATION = tuple(".,;:)")
 NOTHING_YET = "000"  # where a page number will stand
 
 
@@ -60,6 +62,7 @@ class Page:
         for fold in article.select("details"):
             fold["open"] = ""
         self.mark_what_is_short()
+        self.keep_marks_at_formulas()
         for image in article.select("img"):
             source = posixpath.join("../html", self.folder, str(image["src"]))
             image["src"] = posixpath.normpath(source)
@@ -95,6 +98,16 @@ class Page:
         for code in self.article.select("pre"):
             if code.get_text().strip().count("\n") < SHORT_CODE:
                 code["class"] = "whole"
+
+    def keep_marks_at_formulas(self) -> None:
+        """A line does not begin with the full stop or the comma behind a formula."""
+        for formula in self.article.select("span.math"):
+            after = formula.next_sibling
+            if isinstance(after, NavigableString) and after[:1] in PUNCTUATION:
+                whole = fragment('<span class="together"></span>')
+                after.replace_with(after[1:])
+                formula.replace_with(whole)
+                whole.extend([formula, after[0]])
 
     def lead_within(self, link: Tag) -> None:
         """To a place of this document, with its page number where that is on another page."""
@@ -141,7 +154,7 @@ class Page:
         for solution in self.article.select("div.solution"):
             link = solution.select_one(".admonition-title a")
             exercise = link and self.article.find(id=str(link["href"]).removeprefix("#"))
-            if not isinstance(exercise, Tag):
+            if link is None or not isinstance(exercise, Tag):
                 raise ValueError(f"wanted the exercise of {solution.get('id')}, found none")
             note = fragment(f'<p class="to-solution"><a href="#{solution["id"]}">Solution</a></p>')
             note.append(page_reference(str(solution["id"])))
