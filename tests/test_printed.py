@@ -35,6 +35,7 @@ CHAPTER = """<article class="bd-article"><section id="a-title">
 <figure><a href="../_images/one.png"><picture><source srcset="narrow.png">
 <img src="../_images/one.png" loading="lazy" alt="One"></picture></a>
 <div class="live">what a script draws</div></figure>
+<section id="law"><h2>1.0. The law</h2><section id="one"><h3>1.0.1. One</h3></section></section>
 <section id="exercises"><h2>1.1. Exercises</h2>
 <div class="exercise admonition" id="ex-one"><p class="admonition-title">Exercise 1.1</p></div>
 <div class="solution dropdown admonition" id="book/lmu-solution-1">
@@ -94,6 +95,14 @@ def test_what_only_a_screen_can_use_goes_and_the_picture_stays(chapter: Page):
     assert [one["src"] for one in chapter.article.select("img")] == ["../html/_images/one.png"]
 
 
+def test_two_headings_stand_side_by_side_so_that_no_page_ends_between_them(chapter: Page):
+    (law,) = chapter.article.select("#book-lmu--law")
+    assert [(one.name, one.get("id")) for one in law.find_all(recursive=False)] == [
+        ("h2", None),
+        ("h3", "book-lmu--one"),
+    ]
+
+
 def test_a_mark_stays_with_the_formula_before_it(chapter: Page):
     assert [one.get_text() for one in chapter.article.select(".together")] == ["x,"]
     assert "Let x, then y holds." in chapter.article.get_text()
@@ -134,6 +143,7 @@ def test_the_contents_list_titles_and_named_sections(site: Path):
     listed = entries([Page(site, name, PAGES).article for name in PAGES])
     assert [(one.level, one.title) for one in listed] == [
         (1, "1. A title"),
+        (2, "1.0. The law"),
         (2, "1.1. Exercises"),
         (1, "What it costs"),
     ]

@@ -42,7 +42,8 @@ LOADED = """async () => {
     formulas: document.querySelectorAll(".math").length,
     "FCP ms": paint?.startTime ?? 0, "load ms": entries("navigation")[0].loadEventEnd,
     "long ms": seen.long, CLS: seen.shift,
-    stops: stops.length, "of formulas": stops.filter((one) => one.closest(".math")).length,
+    stops: stops.length,
+    "of formulas": document.querySelectorAll(".math[tabindex], .math [tabindex]").length,
     height: document.documentElement.scrollHeight,
     tables: [...document.querySelectorAll("table")].filter((one) => one.checkVisibility()).length,
     "cut tables": document.querySelectorAll(".pst-scrollable-table-container.more-right").length,
@@ -63,7 +64,7 @@ SETTLE = "() => new Promise((done) => setTimeout(done, 200))"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
@@ -94,7 +95,8 @@ def measured(browser: Browser, address: str) -> dict[str, float]:
 
 def counted() -> dict[str, int]:
     """What is looked for in files, on all pages and in all notebooks that readers are given."""
-    pages = [path.read_text(encoding="utf-8") for path in sorted(HTML.rglob("*.html"))]
+    paths = [path for path in sorted(HTML.rglob("*.html")) if "_static" not in path.parts]
+    pages = [path.read_text(encoding="utf-8") for path in paths]
     notebooks = [
         json.loads((HTML / "_static" / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8"))
         for stem in chapters()

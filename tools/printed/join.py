@@ -61,6 +61,7 @@ class Page:
         self.leave_out_measurements()
         for fold in article.select("details"):
             fold["open"] = ""
+        self.join_headings()
         self.mark_what_is_short()
         self.keep_marks_at_formulas()
         for image in article.select("img"):
@@ -90,6 +91,14 @@ class Page:
                 about.append(NOT_PRINTED)
             for part in section.select(":scope > h3, :scope > details"):
                 part.decompose()
+
+    def join_headings(self) -> None:
+        """A section that begins with a smaller heading: Chromium would leave its own behind."""
+        for heading in self.article.select("h2 + section > h3"):
+            section = heading.parent
+            if section is not None and "id" in section.attrs and "id" not in heading.attrs:
+                heading["id"] = section["id"]
+                section.unwrap()
 
     def mark_what_is_short(self) -> None:
         for table in self.article.select("table"):
