@@ -94,11 +94,15 @@ class Page:
 
     def join_headings(self) -> None:
         """A section that begins with a smaller heading: Chromium would leave its own behind."""
-        for heading in self.article.select("h2 + section > h3"):
+        for heading in self.article.select("h2 + section > h3, h2 + span + section > h3"):
             section = heading.parent
-            if section is not None and "id" in section.attrs and "id" not in heading.attrs:
-                heading["id"] = section["id"]
-                section.unwrap()
+            if section is None or "id" not in section.attrs or "id" in heading.attrs:
+                continue
+            before = section.find_previous_sibling()
+            if before is not None and before.name == "span":  # a name, which leads here
+                heading.insert(0, before.extract())
+            heading["id"] = section["id"]
+            section.unwrap()
 
     def mark_what_is_short(self) -> None:
         for table in self.article.select("table"):
