@@ -98,11 +98,12 @@ class Page:
             section = heading.parent
             if section is None or "id" not in section.attrs or "id" in heading.attrs:
                 continue
-            before = section.find_previous_sibling()
-            if before is not None and before.name == "span":  # a name, which leads here
-                heading.insert(0, before.extract())
             heading["id"] = section["id"]
             section.unwrap()
+            before = heading.find_previous_sibling()
+            while before is not None and before.name == "span":  # a name, which leads here
+                heading.insert(0, before.extract())
+                before = heading.find_previous_sibling()
 
     def mark_what_is_short(self) -> None:
         for table in self.article.select("table"):
