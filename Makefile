@@ -86,10 +86,10 @@ dev: $(VENV)/.dev-installed ## hooks that lint and type check each commit, and r
 
 # ---- the book ----
 
-# Both folders go first: Sphinx repeats no old warning, so a second -W build would pass wrongly.
+# Both folders go first, and what was printed of them: Sphinx repeats no old warning, so a second -W build would pass wrongly.
 $(HTML)/.built: $(BOOK_VENV)/.installed $(BOOK_SOURCES)
 	@echo "Building the pages from the committed notebooks ..."
-	@rm -rf $(HTML) _build/.doctrees
+	@rm -rf $(HTML) _build/.doctrees $(PDF)
 	@PYTHONPATH=. $(BOOK_VENV)/bin/jupyter-book build . -W --keep-going -n -q > /dev/null
 	@touch $@
 
@@ -97,6 +97,19 @@ $(HTML)/.built: $(BOOK_VENV)/.installed $(BOOK_SOURCES)
 book: $(HTML)/.built ## build the pages (own small environment, no torch); says where they are
 	@echo "The book is at $(CURDIR)/$(HTML)/index.html"
 	@echo "Open that file, or run 'make serve': served pages also show excerpts in the search."
+
+# Chromium prints; without one there is a book, but no PDF of it.
+PDF := _build/pdf/six-architectures-derived.pdf
+CHROMIUM ?= $(shell command -v chromium)
+PRINTED := $(if $(CHROMIUM),$(PDF))
+
+$(PDF): $(VENV)/.installed $(HTML)/.built $(wildcard tools/printed/*)
+	@echo "Printing the pages ..."
+	@CHROMIUM="$(CHROMIUM)" $(PY) -m tools.printed
+
+.PHONY: pdf
+pdf: $(PDF) ## the whole book as one PDF, to print or to read on a tablet (needs Chromium)
+	@echo "The book is at $(CURDIR)/$(PDF)"
 
 .PHONY: serve
 serve: $(HTML)/.built ## show the book at http://localhost:8000 (PORT=...)
@@ -113,7 +126,7 @@ notebooks: $(VENV)/.installed ## run every notebook again and store its output (
 
 .PHONY: picture
 picture: $(VENV)/.installed $(HTML)/.built ## take the README's picture of a page anew (needs Chromium)
-	@$(PY) tools/picture.py
+	@$(PY) -m tools.picture
 
 # ---- tests ----
 
@@ -173,7 +186,7 @@ tiny: $(VENV)/.installed ## every experiment at its smallest size, from the star
 	@$(STEP) tiny $(PY) tools/each.py "--size tiny --again" $(EXPERIMENTS)
 
 .PHONY: pages
-pages: $(VENV)/.installed $(HTML)/.built ## tests of the built pages, in Chromium too
+pages: $(VENV)/.installed $(HTML)/.built $(PRINTED) ## tests of the built pages, in Chromium too, and of the PDF
 	@$(STEP) pages $(PY) -m pytest -q -rs -m "book or browser" --junitxml=$(TIMES)/pages.xml
 
 .PHONY: mutants
@@ -191,7 +204,7 @@ parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in a
 # The tests of the package; the others are of pages, tools and this repository.
 OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
 	address alone assignments% book browser claims costs discovery files live mutants notebooks phone \
-	plain_notebooks print release repository search tools weight workflows), $(wildcard tests/test_*.py))
+	plain_notebooks print printed release repository search tools weight workflows), $(wildcard tests/test_*.py))
 
 .PHONY: lowest
 lowest: $(LOWEST_VENV)/.installed ## optional: the package's tests under the lowest versions that it declares (Python 3.11)
@@ -208,11 +221,11 @@ audit: $(AUDIT_VENV)/.installed ## optional: known vulnerabilities of the pinned
 # ---- a release ----
 
 .PHONY: release
-release: $(VENV)/.release-installed $(HTML)/.built ## wheel, sdist, notebooks and pages in dist/; TAG=1 tags and pushes too
+release: $(VENV)/.release-installed $(HTML)/.built $(PRINTED) ## wheel, sdist, notebooks, pages and PDF in dist/; TAG=1 tags and pushes too
 	@$(STEP) release $(PY) -m tools.release $(if $(TAG),--tag)
 
 .PHONY: upload
-upload: $(VENV)/.release-installed $(HTML)/.built # what the forge runs for a tag
+upload: $(VENV)/.release-installed $(HTML)/.built $(PDF) # what the forge runs for a tag
 	@$(PY) -m tools.release --upload
 
 .PHONY: alone

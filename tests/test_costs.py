@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import ModuleType
 
 import pytest
 from built_book import HTML, ROOT, require_built
@@ -47,6 +48,44 @@ def test_the_ratio_is_of_the_other_to_ours_whichever_is_the_baseline():
     other = bench_files.ratio_of(row_of(a=(2, 4, 5), b=(1, 1, 1)), "a", "b", "b")
     assert (one.q1, one.median, one.q3) == (2, 4, 5)
     assert (other.q1, other.median, other.q3) == (1 / 5, 1 / 4, 1 / 2)
+
+
+def a_bench(machine: str, *rows: tuple[float, float, float] | None) -> dict:
+    """Of one table, whose rows tell the time of products, of bytes, and the times that of both."""
+    told = [
+        {"candidates": {"ours": {"of_limit": row[2]}, "peer": {"of_limit": 9.0}}}
+        | {"limit": {"products_ms": row[0], "traffic_ms": row[1]}}
+        if row
+        else {"candidates": {"ours": {"ms": 1.0}}}
+        for row in rows
+    ]
+    return {
+        "environment": {"device_name": machine},
+        "tables": [{"baseline": "ours", "rows": told}],
+    }
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))  # as Sphinx does
+    return script("book/_ext/limits.py")
+
+
+def test_every_model_with_its_limits_stands_under_its_machine(limits: ModuleType):
+    benches = [
+        ("LMU", a_bench("EPYC", (3.0, 1.0, 2.0), None)),
+        ("EGNN", a_bench("EPYC", (1.0, 4.0, 5.0))),
+        ("EGNN", a_bench("H200", (2.0, 1.0, 1.25))),
+        ("GFNN", a_bench("EPYC", None)),
+    ]
+    found = limits.by_machine(benches)
+    assert found == {
+        "EPYC": {"LMU": [(3.0, 0.5)], "EGNN": [(0.25, 0.2)]},
+        "H200": {"EGNN": [(2.0, 0.8)]},
+    }
+    panel = limits.drawn("EPYC", found["EPYC"], ["LMU", "EGNN"])
+    assert "LMU: 0.5 at best; EGNN: 0.2 at best." in panel
+    assert panel.count('class="mark"') == 2
 
 
 test_no_comparison_is_made_of = each_raises(

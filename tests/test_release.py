@@ -60,13 +60,21 @@ def test_the_notes_of_a_version_are_its_part_of_the_changelog():
 
 
 # What is out of order: what git says, the changelog's parts, the address; the obstacle.
-IN_ORDER = {"status": "", "tag": "", "1.2": "- New.", "Unreleased": "", "at": "https://a.org/b/c"}
+IN_ORDER = {
+    "status": "",
+    "tag": "",
+    "1.2": "- New.",
+    "Unreleased": "",
+    "at": "https://a.org/b/c",
+    "pdf": __file__,
+}
 OBSTACLES = {
     "1.2": ("", "CHANGELOG.md says nothing of 1.2"),
     "Unreleased": ("- Newer.", "CHANGELOG.md has changes under Unreleased"),
     "status": (" M README.md", "git status shows changes that are not committed"),
     "tag": ("v1.2", "the tag v1.2 exists"),
     "at": ("https://github.com/OWNER/archbook", "pyproject.toml holds no public address"),
+    "pdf": ("nowhere.pdf", "the book is not printed"),
 }
 
 
@@ -74,6 +82,7 @@ def in_a_state(monkeypatch: pytest.MonkeyPatch, state: dict[str, str]) -> None:
     monkeypatch.setattr(release, "git", lambda command, *rest: state[command])
     monkeypatch.setattr(release, "notes", lambda version: state[version])
     monkeypatch.setattr(release, "declared_repository", lambda: state["at"])
+    monkeypatch.setattr(release, "PDF", Path(state["pdf"]))
 
 
 def test_nothing_keeps_a_commit_that_is_in_order(monkeypatch: pytest.MonkeyPatch):

@@ -5,14 +5,12 @@ within itself which table of contents it shows, so that a test sees when it is o
 """
 
 import hashlib
-import os
-import shutil
 import sys
 from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from playwright.sync_api import sync_playwright
+from tools.chromium import chromium
 
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
@@ -26,19 +24,12 @@ def contents() -> str:
 
 def main() -> int:
     page_name = sys.argv[1] if len(sys.argv) > 1 else "book/lmu"
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if chromium is None:
-        print("Needs Chromium: Debian's package `chromium`, or CHROMIUM=/where/it/is")
-        return 1
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 860})
         page.goto((HTML / f"{page_name}.html").as_uri())
         page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
         page.evaluate("MathJax.startup.promise")
         page.screenshot(path=str(PICTURE))
-        browser.close()
     about = PngInfo()
     about.add_text("contents", contents())
     Image.open(PICTURE).save(PICTURE, optimize=True, pnginfo=about)

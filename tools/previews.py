@@ -7,14 +7,12 @@ From the chapter's title and the picture on its card; needs an installed Chromiu
 import html
 import io
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from tools.chapters import chapters
+from tools.chromium import chromium
 
 ROOT = Path(__file__).parents[1]
 CARDS = ROOT / "book" / "_static" / "cards"
@@ -53,20 +51,13 @@ def pages() -> dict[str, str]:
 
 
 def main() -> int:
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if chromium is None:
-        print("Needs Chromium: Debian's package `chromium`, or CHROMIUM=/where/it/is")
-        return 1
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
         for name, text in pages().items():
             page.set_content(text)
             picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             picture.quantize(COLOURS).save(FOLDER / f"{name}.png", optimize=True)
-        browser.close()
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Makes all that a release gives out, in dist/: wheel, sdist, plain notebooks, pages.
+"""Makes all that a release gives out, in dist/: wheel, sdist, plain notebooks, pages, PDF.
 
 python -m tools.release           builds and looks it through; nothing leaves this machine
 python -m tools.release --tag     also tags this commit and pushes the tag, if all is in order
@@ -24,6 +24,7 @@ from tools.address import (
     declared_repository,
     package_version,
 )
+from tools.printed import PDF
 
 DIST = ROOT / "dist"
 HTML = ROOT / "_build" / "html"
@@ -48,7 +49,7 @@ def git(*arguments: str, **environment: str) -> str:
 
 
 def build(dist: Path) -> None:
-    """The sdist, and from it the wheel; the notebooks and the pages as archives."""
+    """The sdist, and from it the wheel; notebooks and pages as archives; the PDF, if printed."""
     shutil.rmtree(dist, ignore_errors=True)
     command = [sys.executable, "-m", "build", "--outdir", str(dist), str(ROOT)]
     try:
@@ -59,6 +60,8 @@ def build(dist: Path) -> None:
     pack(dist / f"{name}-notebooks.zip", NOTEBOOKS.glob("*.ipynb"), NOTEBOOKS)
     pages = (path for path in HTML.rglob("*") if path.is_file() and path.name != ".built")
     pack(dist / f"{name}-pages.zip", pages, HTML)
+    if PDF.exists():
+        shutil.copyfile(PDF, dist / f"{name}.pdf")
 
 
 def pack(archive: Path, files: Iterable[Path], folder: Path) -> None:
@@ -109,6 +112,8 @@ def obstacles(version: str) -> list[str]:
         found.append("CHANGELOG.md has changes under Unreleased: give them a version")
     if git("status", "--porcelain"):
         found.append("git status shows changes that are not committed")
+    if not PDF.exists():
+        found.append("the book is not printed, for lack of Chromium")
     if git("tag", "--list", f"v{version}"):
         found.append(f"the tag v{version} exists: raise __version__ in code/archbook/__init__.py")
     if PLACEHOLDER in declared_repository():

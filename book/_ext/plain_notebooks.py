@@ -107,7 +107,7 @@ def plain(source: NotebookNode, said: dict[int, list[str]], first: str) -> Noteb
             cells += [cell] if text else []  # a figure to change says nothing here
             continue
         cells.append(cell)
-        cell.outputs = [one for one in cell.outputs if not is_record(one)]
+        cell.outputs = [without_drawing(one) for one in cell.outputs if not is_record(one)]
         if text:
             cells.append(new_markdown_cell(text, id=f"{cell.id}-caption"))
     cells[0].source = first
@@ -117,6 +117,15 @@ def plain(source: NotebookNode, said: dict[int, list[str]], first: str) -> Noteb
 def is_record(output: NotebookNode) -> bool:
     """True for what `glue` keeps for the text: nothing that a notebook shows."""
     return any(mime.startswith(RECORD) for mime in output.get("data", {}))
+
+
+def without_drawing(output: NotebookNode) -> NotebookNode:
+    """JupyterLab shows no SVG of a notebook that it does not trust yet, only what stands around it:
+    then the words are shown that the cell has for this, until the reader runs it."""
+    data = output.get("data", {})
+    if "<svg" in data.get("text/html", ""):
+        del data["text/html"]
+    return output
 
 
 def markdown_of(cell: NotebookNode) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 A machine's roof is drawn where a benchmark measured its copy and its product of matrices. A model
 stands under it where its table has `work`: operations and bytes of an item, by the candidate's name
-or by the first part of it.
+or by the first part of it. Below, how near every model comes whose rows tell their limit.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 from bench_files import files_of, read
 from bench_tables import figure
 from docutils import nodes
+from limits import by_machine, drawn
 from log_panels import COLOURS, Axes, legend, mark, picture
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -80,26 +81,46 @@ def machine_panel(bench: dict) -> tuple[str, list[str]]:
     return picture(parts, alt), list(points)
 
 
+def figure_of(panels: list[str], names: list[str], caption: str) -> str:
+    return (
+        f'<figure class="cost-figure"><div class="panels">{"".join(panels)}</div>'
+        f"{legend(names)}<figcaption>{caption}</figcaption></figure>"
+    )
+
+
 class Rooflines(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         root = Path(self.env.srcdir)
         self.env.note_reread()
+        benches = [
+            (stem, read(root, stem, path.stem))
+            for stem in chapters(root)
+            for path in files_of(root, stem)
+        ]
         panels, names = [], []
-        for stem in chapters(root):
-            for path in files_of(root, stem):
-                bench = read(root, stem, path.stem)
-                if roof(bench):
-                    drawn, shown = machine_panel(bench)
-                    panels.append(drawn)
-                    names = max(names, shown, key=len)
-        caption = (
+        for _, bench in benches:
+            if roof(bench):
+                panel, shown = machine_panel(bench)
+                panels.append(panel)
+                names = max(names, shown, key=len)
+        html = figure_of(
+            panels,
+            names,
             "The roof is what was measured: the largest copy on the left, the best product of "
-            "square matrices on the right. Each network has one dot for each fold."
+            "square matrices on the right. Each network has one dot for each fold.",
         )
-        html = (
-            f'<figure class="cost-figure"><div class="panels">{"".join(panels)}</div>'
-            f"{legend(names)}<figcaption>{caption}</figcaption></figure>"
-        )
+        titles = {stem: bench["title"] for stem, bench in benches}
+        machines = by_machine((titles[stem], bench) for stem, bench in benches)
+        if machines:
+            shown = [
+                title for title in titles.values() if any(title in m for m in machines.values())
+            ]
+            html += figure_of(
+                [drawn(machine, models, shown) for machine, models in machines.items()],
+                shown,
+                "At 1 a model takes as long as its products alone, or as its bytes alone where "
+                "these take longer, left of the dashed line. A dot is a size of the benchmark.",
+            )
         return [nodes.raw("", html, format="html")]
 
 
