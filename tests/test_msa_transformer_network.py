@@ -320,6 +320,13 @@ def test_chunks_change_nothing(tie, ragged, flags, chunk):
 # ---- dropout ----
 
 
+def test_what_joins_the_skip_is_dropped_in_all_three_places():
+    """Else every number changes."""
+    block, x = AxialBlock(12, 3, 20, dropout=0.9).train(), torch.randn(2, 5, 6, 12)
+    changed = (block(x)[0] != x).float().mean()
+    assert 0.2 < changed < 0.35  # 1 - 0.9^3 = 0.271
+
+
 @pytest.mark.parametrize("chunk", [None, 6])
 @pytest.mark.parametrize("switch", SILENT)
 def test_each_dropout_changes_training_and_not_evaluation(switch, chunk):

@@ -16,6 +16,6 @@ def is_plain(*layers: nn.Module) -> bool:
         and not layer._forward_hooks
         and not layer._backward_pre_hooks
         and not layer._backward_hooks
-        and "forward" not in vars(layer)
+        and "forward" not in layer.__dict__
         for layer in layers
     )

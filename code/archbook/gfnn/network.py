@@ -44,8 +44,8 @@ class ExpertLinear(nn.Module):
         self.b = nn.Parameter(torch.empty(experts, out_features))
         self.reset_parameters()
 
-    def forward(self, x: Float[Tensor, "batch in"], mix: Mixing) -> Float[Tensor, "batch out"]:
-        """Of the rule by which a network mixes its experts, with inputs that it has checked."""
+    def forward(self, x: Float[Tensor, "batch in"], *, mix: Mixing) -> Float[Tensor, "batch out"]:
+        """With the rule by which a network mixes its experts, and inputs that it has checked."""
         return mix(self.W, self.b, x)
 
     def reset_parameters(self) -> None:
@@ -86,24 +86,28 @@ class GridLinear(ExpertLinear):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         x: Float[Tensor, "batch in"],
-        g: Float[Tensor, "batch grid_dims"] | Mixing,
+        g: Float[Tensor, "batch grid_dims"] | None = None,
         order: str = "auto",
+        *,
+        mix: Mixing | None = None,
     ) -> Float[Tensor, "batch out"]:
         """order: in which the same sums are done, see `archbook.gfnn.orders.mixing`.
 
-        A network gives its layers the mixing at places that it has checked, in place of g.
+        A network gives its layers the `mix` at places that it has checked, in place of g.
         """
-        if not isinstance(g, Tensor) and callable(g):
-            return super().forward(x, g)
-        self.require_inputs(x, g)
-        return super().forward(x, grid_mixing([self], g, order))
+        if mix is None:
+            g = self.require_inputs(x, g)
+            mix = grid_mixing([self], g, order)
+        return super().forward(x, mix=mix)
 
-    def require_inputs(self, x: Tensor, g: Tensor) -> None:
-        """Raise unless x fits the weights and g the grid, in one batch, without NaN."""
+    def require_inputs(self, x: Tensor, g: Tensor | None) -> Tensor:
+        """g; raise unless x fits the weights and g the grid, in one batch, without NaN."""
         require_input("x", x, ("batch", self.W.shape[2]), self.W)
-        require_input("g", g, (len(x), self.grid.dims), self.W)
+        places = cast(Tensor, g)
+        require_input("g", places, (len(x), self.grid.dims), self.W)
         require_finite("x", x)
-        require_finite("g", g)
+        require_finite("g", places)
+        return places
 
     def extra_repr(self) -> str:
         grid = f"grid_shape={self.grid.shape}, cyclic={self.grid.cyclic}"
@@ -181,8 +185,8 @@ def run_layers(
     """The network of these layers with one rule of mixing their experts."""
     act, last = ACTIVATIONS[activation], layers[-1]
     for layer in layers[:-1]:
-        x = act(layer(x, mix))
-    return last(x, mix)
+        x = act(layer(x, mix=mix))
+    return last(x, mix=mix)
 
 
 def grid_mixing(layers: Sequence[GridLinear], g: Tensor, order: str) -> Mixing:

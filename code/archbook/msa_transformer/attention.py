@@ -167,7 +167,7 @@ class TiedRowAttention(AxialAttention):
         parts = x.split(step, 2)
         scales = scale.split(step, 1) if isinstance(scale, Tensor) else [scale] * len(parts)
 
-        def scores(part: Tensor, scale: float | Tensor) -> Tensor:
+        def scores(part: Tensor, scale: "float | Tensor") -> Tensor:  # torch 2.6 traces no union
             q, k = (self.flat(p) for p in self.split(part, 0, 2))
             return self._scaled(q, scale) @ k.mT
 
@@ -186,7 +186,7 @@ class TiedRowAttention(AxialAttention):
         rows = x.shape[2]
         step = rows if chunk is None else max(1, chunk // x.shape[1])
 
-        def attend(part: Tensor) -> tuple[Tensor, Tensor | None]:
+        def attend(part: Tensor) -> "tuple[Tensor, Tensor | None]":  # torch 2.6 traces no alias
             q, k, v = (p.permute(0, 2, 3, 1, 4) for p in self.split(part))  # b r h c d
             if need_weights:
                 weights = _softmax(q @ k.mT / math.sqrt(q.shape[-1]), keys)
@@ -221,7 +221,7 @@ class ColumnAttention(AxialAttention):
         step = columns if chunk is None else max(1, chunk // rows)
         keys = None if mask is None else mask.rows[:, None, None, None]  # (batch, 1, 1, 1, rows)
 
-        def attend(part: Tensor) -> tuple[Tensor, Tensor | None]:
+        def attend(part: Tensor) -> "tuple[Tensor, Tensor | None]":  # torch 2.6 traces no alias
             q, k, v = (p.transpose(2, 3) for p in self.split(part))  # (batch, columns, heads, ..)
             if need_weights:
                 weights = _softmax(q @ k.mT / math.sqrt(q.shape[-1]), keys)

@@ -125,7 +125,7 @@ def stateless(attention: Attention, **options: Any) -> Callable[..., tuple[Tenso
     Its values are not checked again: they are a network's own.
     """
 
-    def attend(*qkv: Tensor) -> tuple[Tensor, None]:
+    def attend(*qkv: Tensor) -> "tuple[Tensor, None]":  # torch 2.6 traces no alias
         with value_checks(False):
             return attention(*qkv, **options), None
 
