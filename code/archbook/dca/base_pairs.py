@@ -1,0 +1,55 @@
+"""What pairs of columns of an RNA alignment say about base pairs, without and with labels.
+
+Alignments are integers: A C G U are 0 to 3, everything else is 4, a gap or an unsure letter.
+"""
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from archbook.dca.scores import apc
+from archbook.dca.statistics import frequencies, mutual_information, row_weights
+
+STATES = 5
+BASE_PAIRS = ((0, 3), (1, 2), (2, 3))  # A-U and C-G (Watson and Crick), G-U (wobble)
+KINDS = [(a, b) for a in range(STATES) for b in range(a, STATES)]  # unordered, 15
+
+
+def pairing_covariance(
+    alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
+) -> Float[Tensor, "columns columns"]:
+    """By hand: how much oftener two columns hold a base pair than their letters alone would."""
+    weights = row_weights(alignment, STATES, identity)
+    single, pair = frequencies(alignment, STATES, weights)
+    covariance = pair - single[:, None, :, None] * single[None, :, None, :]
+    return sum(covariance[:, :, a, b] + covariance[:, :, b, a] for a, b in BASE_PAIRS)
+
+
+def pair_table(
+    alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
+) -> Float[Tensor, "columns columns features"]:
+    """32 numbers of two columns, in float32, whatever their order: shares of the 15 unordered pairs
+    of states, their covariances, and the mutual information, with and without APC.
+
+    A logistic regression on them is the simplest rival of a read-out that was fitted on labels.
+    """
+    weights = row_weights(alignment, STATES, identity)
+    single, pair = frequencies(alignment, STATES, weights)
+    covariance = pair - single[:, None, :, None] * single[None, :, None, :]
+    information = mutual_information(alignment, STATES, identity=identity, corrected=False)
+    both = [values + values.transpose(2, 3) for values in (pair, covariance)]
+    features = [values[:, :, a, b] / (1 + (a == b)) for values in both for a, b in KINDS]
+    return torch.stack([*features, information, apc(information, diagonal=False)], -1).float()
+
+
+def stacked(
+    features: Float[Tensor, "columns columns features"],
+) -> Float[Tensor, "columns columns three_times"]:
+    """The features of (i, j), of (i + 1, j - 1) and of (i - 1, j + 1), zero beyond the edge.
+
+    Read them where i < j: the second are then the pair inside, the third the pair around it.
+    """
+    inner, outer = torch.zeros_like(features), torch.zeros_like(features)
+    inner[:-1, 1:] = features[1:, :-1]
+    outer[1:, :-1] = features[:-1, 1:]
+    return torch.cat([features, inner, outer], -1)
