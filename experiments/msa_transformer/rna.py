@@ -464,14 +464,14 @@ class NetworkScores:
         }
 
 
-class TableScores:
+def table_features(rows: Tensor) -> Tensor:
+    return pair_table(states(rows))
+
+
+def table_scores(config: Config) -> Scores:
     """The simplest rival with labels: the same read-outs of the pair table."""
-
-    def __init__(self, config: Config):
-        self.readouts = Readouts(lambda rows: pair_table(states(rows)), config)
-
-    def __call__(self, rows: Tensor) -> dict[str, Tensor]:
-        return self.readouts.scores(pair_table(states(rows)))
+    readouts = Readouts(table_features, config)
+    return lambda rows: readouts.scores(table_features(rows))
 
 
 def sharpness(features: Tensor) -> Tensor:
@@ -600,7 +600,7 @@ def train(config: Config, run: Run) -> dict:
     if config.model in SLOW:
         return measure(per_family(SLOW), config)
     if config.model == "table":
-        table = TableScores(config)
+        table = table_scores(config)
         return measure(table, config) | claimed_pairs(table, config)
     model, metrics = fit_network(config, run)
     if config.search:

@@ -1,0 +1,96 @@
+"""What pairs of columns say about base pairs: against counting by hand."""
+
+import pytest
+import torch
+from drawing import seeded
+
+from archbook.dca import (
+    BASE_PAIRS,
+    frequencies,
+    mutual_information,
+    pair_table,
+    pairing_covariance,
+    stacked,
+)
+
+ROWS = torch.randint(5, (12, 7), generator=seeded(0))
+A, C, G, U, GAP = range(5)
+
+
+def share(i: int, j: int, *pairs: tuple[int, int]) -> float:
+    """Of the rows that hold one of these in columns i and j."""
+    return sum((int(r[i]), int(r[j])) in pairs for r in ROWS) / len(ROWS)
+
+
+def alone(i: int, a: int) -> float:
+    return float((ROWS[:, i] == a).double().mean())
+
+
+def test_the_covariance_of_pairs_is_what_columns_hold_beyond_chance():
+    both_ways = [*BASE_PAIRS, *((b, a) for a, b in BASE_PAIRS)]
+    wanted = share(2, 5, *both_ways) - sum(alone(2, a) * alone(5, b) for a, b in both_ways)
+    found = pairing_covariance(ROWS, identity=None)
+    torch.testing.assert_close(found[2, 5].item(), wanted)
+    torch.testing.assert_close(found, found.T)
+
+
+def test_columns_that_pair_in_every_row_in_different_ways_score_highest():
+    left = torch.randint(4, (30,), generator=seeded(1))
+    partner = torch.tensor([U, G, C, A])[left]
+    rows = torch.cat([torch.randint(4, (30, 5), generator=seeded(2)), left[:, None]], 1)
+    rows = torch.cat([rows, partner[:, None]], 1)
+    found = pairing_covariance(rows).fill_diagonal_(0)
+    assert found.argmax() in (5 * 7 + 6, 6 * 7 + 5)
+
+
+def test_a_shuffled_column_loses_its_covariance():
+    left = torch.tensor([A, C, G, U] * 25)
+    rows = torch.stack([left, torch.tensor([U, G, C, A] * 25)], 1)
+    apart = torch.stack([left, rows[torch.randperm(100, generator=seeded(0)), 1]], 1)
+    true, none = (pairing_covariance(x, identity=None)[0, 1].item() for x in (rows, apart))
+    assert true == pytest.approx(1 - 6 / 16)
+    assert abs(none) < 0.15
+
+
+def test_the_table_has_shares_covariances_and_information():
+    table = pair_table(ROWS, identity=None)
+    assert table.shape == (7, 7, 32)
+    kinds = [(a, b) for a in range(5) for b in range(a, 5)]
+    n = kinds.index((A, U))
+    assert table[1, 4, n].item() == pytest.approx(share(1, 4, (A, U), (U, A)))
+    chance = alone(1, A) * alone(4, U) + alone(1, U) * alone(4, A)
+    wanted = share(1, 4, (A, U), (U, A)) - chance
+    assert table[1, 4, 15 + n].item() == pytest.approx(wanted, abs=1e-6)
+    same = kinds.index((G, G))
+    assert table[1, 4, same].item() == pytest.approx(share(1, 4, (G, G)))
+    information = mutual_information(ROWS, 5, identity=None, corrected=False)
+    torch.testing.assert_close(table[..., 30], information.float())
+
+
+def test_the_shares_of_a_pair_sum_to_one_and_its_covariances_to_zero():
+    table = pair_table(ROWS)
+    torch.testing.assert_close(table[..., :15].sum(-1), torch.ones(7, 7))
+    off = ~torch.eye(7, dtype=torch.bool)
+    torch.testing.assert_close(table[..., 15:30].sum(-1)[off], torch.zeros(42), atol=1e-6, rtol=0)
+
+
+def test_the_table_is_blind_to_the_order_of_the_two_columns_and_of_the_rows():
+    table = pair_table(ROWS)
+    torch.testing.assert_close(table, table.transpose(0, 1))
+    torch.testing.assert_close(table, pair_table(ROWS.flip(0)))
+
+
+def test_the_table_weighs_rows_as_the_other_methods_do():
+    doubled = torch.cat([ROWS, ROWS[:1].expand(20, -1)])
+    torch.testing.assert_close(pair_table(doubled), pair_table(ROWS))
+    assert not torch.allclose(pair_table(doubled, identity=None), pair_table(ROWS))
+    assert frequencies(ROWS, 5, torch.ones(12).double())[0].shape == (7, 5)
+
+
+def test_stacked_neighbours_are_the_pair_inside_and_the_pair_around():
+    features = torch.randn(6, 6, 2, generator=seeded(3))
+    found = stacked(features)
+    torch.testing.assert_close(
+        found[1, 4], torch.cat([features[1, 4], features[2, 3], features[0, 5]])
+    )
+    torch.testing.assert_close(found[0, 5, 4:], torch.zeros(2))  # nothing lies around
