@@ -72,7 +72,7 @@ FOLDS = (0, 1, 2)
 class Config:
     model: str = "msa"  # msa, single (one row at a time), untrained; table, or a per-family method
     fold: int = 0  # whose families are tested
-    steps: int = 4000  # of training
+    steps: int = 3000  # of training
     places: int = 4000  # rows x columns of a step, about
     least_rows: int = 4  # a step shows between so many rows and most_rows, evenly in the logarithm
     most_rows: int = 64
@@ -123,7 +123,7 @@ SIZES = {
 ALONE = [name for name, config in GRID.items() if config.model not in ("msa", "single")]
 SEEDS = dict.fromkeys([*ALONE, *(f"{name}.0" for name in FIRST_FOLD)], (0,))
 SEEDS |= {f"untrained.{k}": (0, 1, 2) for k in FOLDS}
-RATES = grid(learning_rate=(2e-3, 5e-3))
+RATES = grid(learning_rate=(1e-3, 3e-3))
 SEARCH = Search(
     "valid_loss",
     "lowest",
@@ -131,7 +131,7 @@ SEARCH = Search(
     like={name: "msa.0" for name in GRID if name not in ALONE and "single" not in name}
     | {"single_wide.0": "single.0"},
     untrained=ALONE,
-    short=dict(steps=150, search=True),
+    short=dict(steps=150, places=2000, search=True),
 )
 
 
@@ -351,7 +351,11 @@ PER_FAMILY: dict[str, Callable[[Tensor], Tensor]] = {
     "mean_field": partial(mean_field, states=GAP + 1, gap=GAP),
     "pairing_covariance": pairing_covariance,
 }
-SLOW = {"pseudo_likelihood": partial(pseudo_likelihood, states=GAP + 1, gap=GAP)}
+SLOW: dict[str, Callable[[Tensor], Tensor]] = {
+    "pseudo_likelihood": partial(pseudo_likelihood, states=GAP + 1, gap=GAP)
+}
+    "pseudo_likelihood": partial(pseudo_likelihood, states=GAP + 1, gap=GAP)
+}
 
 
 def per_family(methods: dict[str, Callable[[Tensor], Tensor]]) -> Scores:
@@ -398,7 +402,7 @@ class Readouts:
                 self.heads[name + kind] = head = ContactHead(part.shape[1])
                 head.fit(part, contacts, steps=STEPS, tolerance=1e-4)
                 with torch.no_grad():  # as if all other pairs had been shown
-                    head.regression.bias += math.log(self.SHARE[name])
+                    head.regression.bias.add_(math.log(self.SHARE[name]))
 
     def sample(self, families: Sequence[int], share: float, deepest: int) -> tuple[Tensor, Tensor]:
         draw = torch.Generator().manual_seed(0)

@@ -5,10 +5,10 @@ bases that is no simple repeat, between any of their rows; and so are those rela
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -39,8 +39,9 @@ def name_stem(name: str) -> str:
 
     A name that begins otherwise, or whose stem is a single letter, stands for itself.
     """
-    stem = re.match(r"[A-Za-z]*", name)[0].lower()
-    return stem if len(stem) > 1 else name.lower()
+    name = name.lower()
+    stem = name[: len(name) - len(name.lstrip(ascii_lowercase))]
+    return stem if len(stem) > 1 else name
 
 
 def words(rows: np.ndarray, length: int = WORD, fewest_pairs: int = FEWEST_PAIRS) -> np.ndarray:
@@ -87,12 +88,11 @@ def folds(groups: Sequence[int], tested: Sequence[bool], count: int = FOLDS) -> 
 
     A group's size is the number of its tested families, then of all; the first group wins a tie.
     """
-    size: Counter = Counter()
-    for group, counts in zip(groups, tested, strict=True):
-        size[group] += complex(counts, 1)
-    load = [0j] * count
+    members = Counter(groups)
+    wanted = Counter(group for group, counts in zip(groups, tested, strict=True) if counts)
+    load = [(0, 0)] * count
     place = {}
-    for group in sorted(size, key=lambda g: (-size[g].real, -size[g].imag, g)):
-        place[group] = min(range(count), key=lambda f: (load[f].real, load[f].imag, f))
-        load[place[group]] += size[group]
+    for group in sorted(members, key=lambda g: (-wanted[g], -members[g], g)):
+        place[group] = fold = load.index(min(load))
+        load[fold] = (load[fold][0] + wanted[group], load[fold][1] + members[group])
     return [place[group] for group in groups]

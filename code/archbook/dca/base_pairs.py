@@ -22,7 +22,8 @@ def pairing_covariance(
     weights = row_weights(alignment, STATES, identity)
     single, pair = frequencies(alignment, STATES, weights)
     covariance = pair - single[:, None, :, None] * single[None, :, None, :]
-    return sum(covariance[:, :, a, b] + covariance[:, :, b, a] for a, b in BASE_PAIRS)
+    first, second = zip(*BASE_PAIRS, strict=True)
+    return (covariance[:, :, first, second] + covariance[:, :, second, first]).sum(-1)
 
 
 def pair_table(
