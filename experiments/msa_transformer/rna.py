@@ -354,8 +354,6 @@ PER_FAMILY: dict[str, Callable[[Tensor], Tensor]] = {
 SLOW: dict[str, Callable[[Tensor], Tensor]] = {
     "pseudo_likelihood": partial(pseudo_likelihood, states=GAP + 1, gap=GAP)
 }
-    "pseudo_likelihood": partial(pseudo_likelihood, states=GAP + 1, gap=GAP)
-}
 
 
 def per_family(methods: dict[str, Callable[[Tensor], Tensor]]) -> Scores:
