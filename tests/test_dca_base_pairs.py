@@ -1,5 +1,7 @@
 """What pairs of columns say about base pairs: against counting by hand."""
 
+import math
+
 import pytest
 import torch
 from drawing import seeded
@@ -10,8 +12,9 @@ from archbook.dca import (
     mutual_information,
     pair_table,
     pairing_covariance,
-    stacked,
+    stem_neighbours,
 )
+from archbook.dca.base_pairs import RARE
 
 ROWS = torch.randint(5, (12, 7), generator=seeded(0))
 A, C, G, U, GAP = range(5)
@@ -54,24 +57,26 @@ def test_a_shuffled_column_loses_its_covariance():
 
 def test_the_table_has_shares_covariances_and_information():
     table = pair_table(ROWS, identity=None)
-    assert table.shape == (7, 7, 32)
+    assert table.shape == (7, 7, 47)
     kinds = [(a, b) for a in range(5) for b in range(a, 5)]
     n = kinds.index((A, U))
     assert table[1, 4, n].item() == pytest.approx(share(1, 4, (A, U), (U, A)))
     chance = alone(1, A) * alone(4, U) + alone(1, U) * alone(4, A)
     wanted = share(1, 4, (A, U), (U, A)) - chance
-    assert table[1, 4, 15 + n].item() == pytest.approx(wanted, abs=1e-6)
+    assert table[1, 4, 30 + n].item() == pytest.approx(wanted, abs=1e-6)
+    wanted = math.log(share(1, 4, (A, U), (U, A)) + RARE)
+    assert table[1, 4, 15 + n].item() == pytest.approx(wanted)
     same = kinds.index((G, G))
     assert table[1, 4, same].item() == pytest.approx(share(1, 4, (G, G)))
     information = mutual_information(ROWS, 5, identity=None, corrected=False)
-    torch.testing.assert_close(table[..., 30], information.float())
+    torch.testing.assert_close(table[..., 45], information.float())
 
 
 def test_the_shares_of_a_pair_sum_to_one_and_its_covariances_to_zero():
     table = pair_table(ROWS)
     torch.testing.assert_close(table[..., :15].sum(-1), torch.ones(7, 7))
     off = ~torch.eye(7, dtype=torch.bool)
-    torch.testing.assert_close(table[..., 15:30].sum(-1)[off], torch.zeros(42), atol=1e-6, rtol=0)
+    torch.testing.assert_close(table[..., 30:45].sum(-1)[off], torch.zeros(42), atol=1e-6, rtol=0)
 
 
 def test_the_table_is_blind_to_the_order_of_the_two_columns_and_of_the_rows():
@@ -87,10 +92,16 @@ def test_the_table_weighs_rows_as_the_other_methods_do():
     assert frequencies(ROWS, 5, torch.ones(12).double())[0].shape == (7, 5)
 
 
-def test_stacked_neighbours_are_the_pair_inside_and_the_pair_around():
-    features = torch.randn(6, 6, 2, generator=seeded(3))
-    found = stacked(features)
-    torch.testing.assert_close(
-        found[1, 4], torch.cat([features[1, 4], features[2, 3], features[0, 5]])
-    )
-    torch.testing.assert_close(found[0, 5, 4:], torch.zeros(2))  # nothing lies around
+@pytest.mark.parametrize("features", [(), (2,)])
+def test_the_neighbours_in_a_stem_lie_inside_and_around(features):
+    scores = torch.randn(6, 6, *features, generator=seeded(3))
+    inside, around = stem_neighbours(scores)
+    torch.testing.assert_close(inside[1, 4], scores[2, 3])
+    torch.testing.assert_close(around[1, 4], scores[0, 5])
+    assert not around[0, 5].any()  # nothing lies around the whole
+
+
+def test_the_neighbours_of_a_symmetric_map_are_each_others_mirror():
+    scores = torch.randn(6, 6, generator=seeded(4))
+    inside, around = stem_neighbours(scores + scores.T)
+    torch.testing.assert_close(inside, around.T)

@@ -42,7 +42,7 @@ from archbook.dca import (
     pairing_covariance,
     precision_at,
     pseudo_likelihood,
-    stacked,
+    stem_neighbours,
 )
 from archbook.msa_transformer import (
     AxialBlock,
@@ -54,11 +54,12 @@ from archbook.msa_transformer import (
     mask_tokens,
 )
 from archbook.running import Run, Search, fit, grid, main, warmed_adamw
-from archbook.vocabulary import FIRST_LETTER, PADDING
+from archbook.vocabulary import FIRST_LETTER, MASK, PADDING
 
 DEPTHS = (4, 8, 16, 32, 64, 128)  # rows shown at test time
 READ_AT = (8, 32)  # rows shown where a read-out is fitted
 CHOSEN_AT = 16  # rows shown where the one head is chosen
+FAINT = 1e-5  # added to a map before its logarithm is taken
 STEPS = 1000  # of a read-out's fit, at most
 SEPARATION = 4  # |i - j| of a pair that counts, at least
 FEWEST_PAIRS = 4  # of a family that is tested
@@ -82,7 +83,8 @@ class Config:
     hidden: int = 64  # width
     heads: int = 8  # a block
     neighbours: int = 1  # letters on either side that a place's embedding holds
-    mask_rate: float = 0.2  # share of letters to predict
+    mask_rate: float = 0.1  # share of letters to predict
+    column_rate: float = 0.1  # share of columns to predict whole: only a partner tells them
     tie: str = "sqrt"  # of the rows, see TiedRowAttention
     column_attention: bool = True
     families: int = 3000  # to train on, at most
@@ -104,6 +106,7 @@ PER_FOLD = {
 }
 FIRST_FOLD = {  # what else a network might be
     "plain": Config(neighbours=0),
+    "letters": Config(mask_rate=0.2, column_rate=0.0),
     "untied": Config(tie="none"),
     "mean": Config(tie="mean"),
     "no_columns": Config(column_attention=False),
@@ -269,8 +272,11 @@ def loss_of(
     model: MSATransformer, tokens: Tensor, config: Config, *, draw: torch.Generator, device
 ) -> Tensor:
     """Mean surprise at hidden bases, in nats; gaps and unsure letters are not asked."""
+    bases = (tokens >= BASES[0]) & (tokens < BASES[1])
     given, hidden = mask_tokens(tokens, draw, config.mask_rate, letters=BASES)
-    hidden &= (tokens >= BASES[0]) & (tokens < BASES[1])
+    whole = torch.rand(len(tokens), 1, tokens.shape[2], generator=draw) < config.column_rate
+    given = torch.where(whole & bases, MASK, given)
+    hidden = (hidden | whole) & bases
     tokens, given, hidden = (x.to(device) for x in (tokens, given, hidden))
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
         logits = model.letter_logits(model.encode(given)[hidden])
@@ -357,7 +363,20 @@ SLOW: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def per_family(methods: dict[str, Callable[[Tensor], Tensor]]) -> Scores:
-    return lambda rows: {name: method(states(rows)) for name, method in methods.items()}
+    return lambda rows: along_stems({name: f(states(rows)) for name, f in methods.items()})
+
+
+def along_stems(scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each score also with its neighbours in a stem added, as anyone would who knows stems."""
+    sums = {
+        f"{name}_stacked": score + sum(stem_neighbours(score)) for name, score in scores.items()
+    }
+    return scores | sums
+
+
+def stacked(features: Tensor) -> Tensor:
+    """Features of a pair and of its neighbours in a stem."""
+    return torch.cat([features, *stem_neighbours(features)], -1)
 
 
 def upper(columns: int) -> Tensor:
@@ -428,42 +447,53 @@ class Readouts:
 class NetworkScores:
     """What a network says of pairs: by its read-outs, and without a label.
 
-    "head" is the one head whose map changes most when the columns of training families are
-    shuffled (`sharpness`); "average" is the mean of all corrected maps, each over its deviation.
+    "average" is the mean of all corrected maps, each over its deviation; "head" is the one head
+    that agrees best with it on families of training (`agreement`).
     """
 
     def __init__(self, model: MSATransformer, config: Config, device: torch.device):
         self.model, self.single, self.device = model, config.model == "single", device
         self.head = self.choose_head(config)
-        self.readouts = Readouts(self.features, config)
+        self.readouts = Readouts(lambda rows: torch.cat(self.features(rows), -1), config)
 
     @torch.no_grad()
-    def features(self, rows: Tensor) -> Tensor:
-        """(columns, columns, heads), symmetric, APC taken."""
+    def features(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps after symmetrising and APC, and their logarithms less those of rows and columns.
+
+        Each (columns, columns, heads).
+        """
         tokens = rows[: 1 if self.single else None].long() + FIRST_LETTER
         maps = self.model.row_attentions(tokens[None].to(self.device))
-        return contact_features(maps)[0].cpu()
+        logs = (maps.cpu()[0].flatten(0, 1) + FAINT).log()
+        return contact_features(maps)[0].cpu(), centred(logs + logs.mT).permute(1, 2, 0)
 
     def choose_head(self, config: Config) -> int:
         families = [cores()[i] for i in fold_of(config.fold, config.valid).train]
         deep = [one for one in families if one.depth >= CHOSEN_AT and fits(one)]
-        gain: Tensor | float = 0.0
-        for one in deep[: config.labelled]:
-            true, none = (
-                sharpness(self.features(shown_at(one, min(CHOSEN_AT, config.deepest), shuffled=s)))
-                for s in (False, True)
-            )
-            gain = gain + (true - none)
-        assert isinstance(gain, Tensor)
-        return int(gain.argmax())
+        found = [
+            agreement(self.features(shown_at(one, min(CHOSEN_AT, config.deepest)))[0])
+            for one in deep[: config.labelled]
+        ]
+        return int(torch.stack(found).mean(0).argmax())
 
     def __call__(self, rows: Tensor) -> dict[str, Tensor]:
-        features = self.features(rows)
-        spread = features.flatten(0, 1).std(0)
-        return self.readouts.scores(features) | {
-            "head": features[..., self.head],
-            "average": (features / torch.where(spread > 0, spread, 1)).mean(-1),
-        }
+        maps, logs = self.features(rows)
+        labelled = self.readouts.scores(torch.cat([maps, logs], -1))
+        free = {"head": maps[..., self.head], "average": average(maps)}
+        return labelled | along_stems(free)
+
+
+def average(maps: Tensor) -> Tensor:
+    """The mean of the maps, each over the deviation of its entries."""
+    spread = maps.flatten(0, 1).std(0)
+    return (maps / torch.where(spread > 0, spread, 1)).mean(-1)
+
+
+def agreement(maps: Tensor) -> Tensor:
+    """Of each map, the correlation with the average over the pairs that count."""
+    i, j = upper(len(maps))
+    pairs = torch.cat([maps[i, j], average(maps)[i, j, None]], 1)
+    return torch.corrcoef(pairs.T)[-1, :-1].nan_to_num(-1)
 
 
 def table_features(rows: Tensor) -> Tensor:
@@ -474,15 +504,6 @@ def table_scores(config: Config) -> Scores:
     """The simplest rival with labels: the same read-outs of the pair table."""
     readouts = Readouts(table_features, config)
     return lambda rows: readouts.scores(table_features(rows))
-
-
-def sharpness(features: Tensor) -> Tensor:
-    """For each map, the mean of its best pairs, half as many as columns, in deviations."""
-    i, j = upper(len(features))
-    pairs = features[i, j]
-    best = pairs.topk(max(1, len(features) // 2), 0).values.mean(0)
-    spread = pairs.std(0)
-    return best / torch.where(spread > 0, spread, 1)
 
 
 # ---- what is measured ----

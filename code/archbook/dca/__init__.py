@@ -4,7 +4,12 @@ Alignments are integers 0 .. states - 1; a gap is a state like any other. Scores
 a diagonal of zero: the higher, the likelier a contact. Everything runs where the alignment lies.
 """
 
-from archbook.dca.base_pairs import BASE_PAIRS, pair_table, pairing_covariance, stacked
+from archbook.dca.base_pairs import (
+    BASE_PAIRS,
+    pair_table,
+    pairing_covariance,
+    stem_neighbours,
+)
 from archbook.dca.pseudo_likelihood import (
     PseudoLikelihoodFit,
     fit_pseudo_likelihood,
@@ -44,7 +49,7 @@ __all__ = [
     "pseudo_likelihood",
     "pseudo_likelihood_loss",
     "sequence_weights",
-    "stacked",
+    "stem_neighbours",
     "top_pairs",
     "zero_sum_gauge",
 ]

@@ -12,6 +12,7 @@ from archbook.dca.statistics import frequencies, mutual_information, row_weights
 
 STATES = 5
 BASE_PAIRS = ((0, 3), (1, 2), (2, 3))  # A-U and C-G (Watson and Crick), G-U (wobble)
+RARE = 0.02  # a share that is small, and still has a logarithm
 KINDS = [(a, b) for a in range(STATES) for b in range(a, STATES)]  # unordered, 15
 
 
@@ -29,8 +30,9 @@ def pairing_covariance(
 def pair_table(
     alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
 ) -> Float[Tensor, "columns columns features"]:
-    """32 numbers of two columns, in float32, whatever their order: shares of the 15 unordered pairs
-    of states, their covariances, and the mutual information, with and without APC.
+    """47 numbers of two columns, in float32, whatever their order: shares of the 15 unordered pairs
+    of states, their logarithms (of RARE more), their covariances, and the mutual information, with
+    and without APC.
 
     A logistic regression on them is the simplest rival of a read-out that was fitted on labels.
     """
@@ -38,19 +40,25 @@ def pair_table(
     single, pair = frequencies(alignment, STATES, weights)
     covariance = pair - single[:, None, :, None] * single[None, :, None, :]
     information = mutual_information(alignment, STATES, identity=identity, corrected=False)
-    both = [values + values.transpose(2, 3) for values in (pair, covariance)]
-    features = [values[:, :, a, b] / (1 + (a == b)) for values in both for a, b in KINDS]
-    return torch.stack([*features, information, apc(information, diagonal=False)], -1).float()
+    first, second = zip(*KINDS, strict=True)
+    order = torch.tensor([1 + (a != b) for a, b in KINDS]) / 2  # both orders are two of a kind
+    shares, covariances = (
+        (values + values.transpose(2, 3))[:, :, first, second] * order
+        for values in (pair, covariance)
+    )
+    information = torch.stack([information, apc(information, diagonal=False)], -1)
+    features = [shares, (shares + RARE).log(), covariances, information]
+    return torch.cat(features, -1).float()
 
 
-def stacked(
-    features: Float[Tensor, "columns columns features"],
-) -> Float[Tensor, "columns columns three_times"]:
-    """The features of (i, j), of (i + 1, j - 1) and of (i - 1, j + 1), zero beyond the edge.
+def stem_neighbours(
+    scores: Float[Tensor, "columns columns *features"],
+) -> tuple[Float[Tensor, "columns columns *features"], Float[Tensor, "columns columns *features"]]:
+    """What is said of (i + 1, j - 1) and of (i - 1, j + 1), at (i, j); zero beyond the edge.
 
-    Read them where i < j: the second are then the pair inside, the third the pair around it.
+    Base pairs come in stems, runs of stacked pairs. Where i < j the first is the pair inside.
     """
-    inner, outer = torch.zeros_like(features), torch.zeros_like(features)
-    inner[:-1, 1:] = features[1:, :-1]
-    outer[1:, :-1] = features[:-1, 1:]
-    return torch.cat([features, inner, outer], -1)
+    inside, around = torch.zeros_like(scores), torch.zeros_like(scores)
+    inside[:-1, 1:] = scores[1:, :-1]
+    around[1:, :-1] = scores[:-1, 1:]
+    return inside, around
