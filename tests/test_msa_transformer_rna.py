@@ -8,7 +8,7 @@ from drawing import seeded
 from scripts import script
 
 from archbook.data.rna_folds import rna_groups
-from archbook.vocabulary import FIRST_LETTER, MASK, PADDING
+from archbook.vocabulary import FIRST_LETTER, PADDING
 
 pytestmark = pytest.mark.slow  # all families are read
 
@@ -49,24 +49,10 @@ def test_a_loss_asks_for_bases_only(rna):
     """A batch of gaps and unsure letters has nothing to ask; one base more, and there is."""
     model = rna.network(rna.SIZES["tiny"]["msa.0"])
     tokens = torch.full((1, 2, 40), FIRST_LETTER + rna.GAP)
-    asked = dict(config=rna.Config(column_rate=1.0), draw=seeded(0), device=torch.device("cpu"))
+    asked = dict(config=rna.Config(mask_rate=1.0), draw=seeded(0), device=torch.device("cpu"))
     assert rna.loss_of(model, tokens, **asked).isnan()
     tokens[0, 0, 0] = FIRST_LETTER
     assert rna.loss_of(model, tokens, **asked).isfinite()
-
-
-def test_a_column_is_hidden_whole_but_for_its_gaps(rna, monkeypatch):
-    """What the network is shown where every column is to be predicted."""
-    model = rna.network(rna.SIZES["tiny"]["msa.0"])
-    tokens = torch.full((1, 3, 40), FIRST_LETTER)
-    tokens[0, 1, 7] += rna.GAP
-    shown = []
-    encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda given: (shown.append(given), encode(given))[1])
-    config = rna.Config(mask_rate=1e-6, column_rate=1.0)
-    rna.loss_of(model, tokens, config, draw=seeded(0), device=torch.device("cpu"))
-    assert (shown[0] == MASK).sum() == 3 * 40 - 1
-    assert shown[0][0, 1, 7] == FIRST_LETTER + rna.GAP
 
 
 def test_readouts_of_network_and_table_see_the_same_pairs(rna):
@@ -106,12 +92,16 @@ def test_the_likings_of_a_planted_table_are_found(rna):
     assert rna.likings(model)["likeness_same"] == [pytest.approx(1, abs=1e-3)]
 
 
-def test_the_head_that_agrees_is_the_one_that_holds_what_is_common(rna):
-    common = torch.randn(30, 30, generator=seeded(0))
-    maps = torch.randn(30, 30, 5, generator=seeded(1))
-    maps[..., 1:4] += 2 * common[..., None]
-    maps[..., 3] += 4 * common
-    assert rna.agreement(maps).argmax() == 3
+@pytest.mark.parametrize("along", [-1, 1])
+def test_a_map_of_stems_is_told_from_one_of_runs_beside_the_diagonal(rna, along):
+    """The broken twin: runs in which both columns go forwards are no stems."""
+    noise = torch.randn(40, 40, 2, generator=seeded(0))
+    planted = noise.clone()
+    for start, end in ((3, 25), (10, 33)):
+        for step in range(6):
+            planted[start + step, end + along * step, 1] += 8
+    found = rna.stems(planted)
+    assert (found[1] > found[0] + 0.2) == (along == -1)
 
 
 def test_stems_help_the_pair_whose_neighbours_are_sure(rna):

@@ -54,11 +54,12 @@ from archbook.msa_transformer import (
     mask_tokens,
 )
 from archbook.running import Run, Search, fit, grid, main, warmed_adamw
-from archbook.vocabulary import FIRST_LETTER, MASK, PADDING
+from archbook.vocabulary import FIRST_LETTER, PADDING
 
 DEPTHS = (4, 8, 16, 32, 64, 128)  # rows shown at test time
 READ_AT = (8, 32)  # rows shown where a read-out is fitted
-CHOSEN_AT = 16  # rows shown where the one head is chosen
+CHOSEN_AT = 16  # rows shown where heads are chosen without a label
+CHOSEN = 8  # heads, as many as a block has
 FAINT = 1e-5  # added to a map before its logarithm is taken
 STEPS = 1000  # of a read-out's fit, at most
 SEPARATION = 4  # |i - j| of a pair that counts, at least
@@ -83,8 +84,7 @@ class Config:
     hidden: int = 64  # width
     heads: int = 8  # a block
     neighbours: int = 1  # letters on either side that a place's embedding holds
-    mask_rate: float = 0.1  # share of letters to predict
-    column_rate: float = 0.1  # share of columns to predict whole: only a partner tells them
+    mask_rate: float = 0.2  # share of letters to predict
     tie: str = "sqrt"  # of the rows, see TiedRowAttention
     column_attention: bool = True
     families: int = 3000  # to train on, at most
@@ -106,7 +106,6 @@ PER_FOLD = {
 }
 FIRST_FOLD = {  # what else a network might be
     "plain": Config(neighbours=0),
-    "letters": Config(mask_rate=0.2, column_rate=0.0),
     "untied": Config(tie="none"),
     "mean": Config(tie="mean"),
     "no_columns": Config(column_attention=False),
@@ -272,11 +271,8 @@ def loss_of(
     model: MSATransformer, tokens: Tensor, config: Config, *, draw: torch.Generator, device
 ) -> Tensor:
     """Mean surprise at hidden bases, in nats; gaps and unsure letters are not asked."""
-    bases = (tokens >= BASES[0]) & (tokens < BASES[1])
     given, hidden = mask_tokens(tokens, draw, config.mask_rate, letters=BASES)
-    whole = torch.rand(len(tokens), 1, tokens.shape[2], generator=draw) < config.column_rate
-    given = torch.where(whole & bases, MASK, given)
-    hidden = (hidden | whole) & bases
+    hidden &= (tokens >= BASES[0]) & (tokens < BASES[1])
     tokens, given, hidden = (x.to(device) for x in (tokens, given, hidden))
     with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
         logits = model.letter_logits(model.encode(given)[hidden])
@@ -447,13 +443,14 @@ class Readouts:
 class NetworkScores:
     """What a network says of pairs: by its read-outs, and without a label.
 
-    "average" is the mean of all corrected maps, each over its deviation; "head" is the one head
-    that agrees best with it on families of training (`agreement`).
+    "average" is the mean of all corrected maps, each over its deviation; "chosen" is that of the
+    CHOSEN maps that run along stems most on families of training (`stems`), "head" the first of
+    these.
     """
 
     def __init__(self, model: MSATransformer, config: Config, device: torch.device):
         self.model, self.single, self.device = model, config.model == "single", device
-        self.head = self.choose_head(config)
+        self.chosen = self.choose(config)
         self.readouts = Readouts(lambda rows: torch.cat(self.features(rows), -1), config)
 
     @torch.no_grad()
@@ -467,19 +464,24 @@ class NetworkScores:
         logs = (maps.cpu()[0].flatten(0, 1) + FAINT).log()
         return contact_features(maps)[0].cpu(), centred(logs + logs.mT).permute(1, 2, 0)
 
-    def choose_head(self, config: Config) -> int:
+    def choose(self, config: Config) -> list[int]:
+        """The order of the heads, best first; no structure is looked at."""
         families = [cores()[i] for i in fold_of(config.fold, config.valid).train]
         deep = [one for one in families if one.depth >= CHOSEN_AT and fits(one)]
         found = [
-            agreement(self.features(shown_at(one, min(CHOSEN_AT, config.deepest)))[0])
+            stems(self.features(shown_at(one, min(CHOSEN_AT, config.deepest)))[0])
             for one in deep[: config.labelled]
         ]
-        return int(torch.stack(found).mean(0).argmax())
+        return torch.stack(found).mean(0).argsort(descending=True)[:CHOSEN].tolist()
 
     def __call__(self, rows: Tensor) -> dict[str, Tensor]:
         maps, logs = self.features(rows)
         labelled = self.readouts.scores(torch.cat([maps, logs], -1))
-        free = {"head": maps[..., self.head], "average": average(maps)}
+        free = {
+            "head": maps[..., self.chosen[0]],
+            "chosen": average(maps[..., self.chosen]),
+            "average": average(maps),
+        }
         return labelled | along_stems(free)
 
 
@@ -489,11 +491,16 @@ def average(maps: Tensor) -> Tensor:
     return (maps / torch.where(spread > 0, spread, 1)).mean(-1)
 
 
-def agreement(maps: Tensor) -> Tensor:
-    """Of each map, the correlation with the average over the pairs that count."""
+def stems(maps: Tensor) -> Tensor:
+    """How much alike a map is at (i, j) and (i + 1, j - 1), which may be stacked in one stem, less
+    how much at (i, j) and (i + 1, j + 1), which never are: correlations over the pairs that count.
+    """
     i, j = upper(len(maps))
-    pairs = torch.cat([maps[i, j], average(maps)[i, j, None]], 1)
-    return torch.corrcoef(pairs.T)[-1, :-1].nan_to_num(-1)
+    inside, kept = j - i >= SEPARATION + 2, j + 1 < len(maps)
+    i, j = i[inside & kept], j[inside & kept]
+    z = maps - maps[i, j].mean(0)
+    z = z / z[i, j].square().mean(0).sqrt().clamp(min=FAINT)
+    return (z[i, j] * (z[i + 1, j - 1] - z[i + 1, j + 1])).mean(0)
 
 
 def table_features(rows: Tensor) -> Tensor:
@@ -630,7 +637,7 @@ def train(config: Config, run: Run) -> dict:
         return metrics
     read = NetworkScores(model, config, run.device)
     metrics |= measure(read, config) | claimed_pairs(read, config) | likings(model)
-    metrics |= {"head": read.head}
+    metrics |= {"chosen": read.chosen}
     run.offer(model, **arguments(config))
     return metrics
 
