@@ -44,6 +44,7 @@ from archbook.dca import (
     pseudo_likelihood,
     stem_neighbours,
 )
+from archbook.dca.base_pairs import PLAIN
 from archbook.msa_transformer import (
     AxialBlock,
     ContactHead,
@@ -397,23 +398,24 @@ def shown_at(one: RNAFamily, depth: int, *, shuffled: bool = False) -> Tensor:
 class Readouts:
     """Logistic regressions on features of pairs, the same for networks and for the pair table.
 
-    "few" is fitted on `labelled` families, "many" on `many`, each on the features of a pair and,
-    "stacked", on those of its stacked neighbours too. All base pairs are shown, and of the other
-    pairs a random share, the same for every candidate.
+    "few" are fitted on `labelled` families, "many" on `many`: "plain" on the first `plain` features
+    (the paper's read-out, where these are the maps), then on all, then, "stacked", on those of
+    the neighbours in a stem, too. All base pairs are shown, and of the other pairs a random share,
+    the same for every candidate.
     """
 
     SHARE = {"few": 0.2, "many": 0.02}
 
-    def __init__(self, features: Callable[[Tensor], Tensor], config: Config):
+    def __init__(self, features: Callable[[Tensor], Tensor], plain: int, config: Config):
         self.features = features
         self.heads: dict[str, ContactHead] = {}
         labelled = fold_of(config.fold, config.valid).labelled
         for name, count in (("few", config.labelled), ("many", config.many)):
             seen, contacts = self.sample(labelled[:count], self.SHARE[name], config.deepest)
-            plain = seen.shape[1] // 3
-            for kind, part in (("", seen[:, :plain]), ("_stacked", seen)):
-                self.heads[name + kind] = head = ContactHead(part.shape[1])
-                head.fit(part, contacts, steps=STEPS, tolerance=1e-4)
+            every = seen.shape[1]
+            for kind, first in (("_plain", plain), ("", every // 3), ("_stacked", every)):
+                self.heads[name + kind] = head = ContactHead(first)
+                head.fit(seen[:, :first], contacts, steps=STEPS, tolerance=1e-4)
                 with torch.no_grad():  # as if all other pairs had been shown
                     head.regression.bias.add_(math.log(self.SHARE[name]))
 
@@ -432,12 +434,13 @@ class Readouts:
 
     @torch.no_grad()
     def scores(self, features: Tensor) -> dict[str, Tensor]:
-        """Log odds where i < j."""
+        """Log odds of the pairs."""
         whole = stacked(features)
-        return {
-            name: head.regression(whole[..., : head.regression.in_features])[..., 0]
+        found = {
+            name: head.regression(whole[..., : head.regression.in_features])[..., 0].triu()
             for name, head in self.heads.items()
         }
+        return {name: odds + odds.T for name, odds in found.items()}  # read where i < j
 
 
 class NetworkScores:
@@ -451,7 +454,8 @@ class NetworkScores:
     def __init__(self, model: MSATransformer, config: Config, device: torch.device):
         self.model, self.single, self.device = model, config.model == "single", device
         self.chosen = self.choose(config)
-        self.readouts = Readouts(lambda rows: torch.cat(self.features(rows), -1), config)
+        maps = config.layers * config.heads
+        self.readouts = Readouts(lambda rows: torch.cat(self.features(rows), -1), maps, config)
 
     @torch.no_grad()
     def features(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -509,7 +513,7 @@ def table_features(rows: Tensor) -> Tensor:
 
 def table_scores(config: Config) -> Scores:
     """The simplest rival with labels: the same read-outs of the pair table."""
-    readouts = Readouts(table_features, config)
+    readouts = Readouts(table_features, PLAIN, config)
     return lambda rows: readouts.scores(table_features(rows))
 
 

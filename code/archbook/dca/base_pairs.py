@@ -12,8 +12,9 @@ from archbook.dca.statistics import frequencies, mutual_information, row_weights
 
 STATES = 5
 BASE_PAIRS = ((0, 3), (1, 2), (2, 3))  # A-U and C-G (Watson and Crick), G-U (wobble)
-RARE = 0.02  # a share that is small, and still has a logarithm
 KINDS = [(a, b) for a in range(STATES) for b in range(a, STATES)]  # unordered, 15
+PLAIN = 2 * len(KINDS) + 2  # features of a pair table before the logarithms
+RARE = 0.02  # a share that is small, and still has a logarithm
 
 
 def pairing_covariance(
@@ -31,8 +32,8 @@ def pair_table(
     alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
 ) -> Float[Tensor, "columns columns features"]:
     """47 numbers of two columns, in float32, whatever their order: shares of the 15 unordered pairs
-    of states, their logarithms (of RARE more), their covariances, and the mutual information, with
-    and without APC.
+    of states, their covariances, the mutual information with and without APC; and after these PLAIN
+    ones the logarithms of the shares, of RARE more.
 
     A logistic regression on them is the simplest rival of a read-out that was fitted on labels.
     """
@@ -47,7 +48,7 @@ def pair_table(
         for values in (pair, covariance)
     )
     information = torch.stack([information, apc(information, diagonal=False)], -1)
-    features = [shares, (shares + RARE).log(), covariances, information]
+    features = [shares, covariances, information, (shares + RARE).log()]
     return torch.cat(features, -1).float()
 
 
