@@ -121,10 +121,11 @@ FIRST_FOLD = {  # what else a network might be
 }
 GRID = {f"{name}.{k}": replace(config, fold=k) for name, config in PER_FOLD.items() for k in FOLDS}
 GRID |= {f"{name}.0": config for name, config in FIRST_FOLD.items()}
+SMALL = [f"{name}.0" for name in (*PER_FOLD, "plain", "untied", "no_columns", "single")]
 TINY = dict(steps=4, places=200, least_rows=2, most_rows=6, columns=24, layers=1, hidden=8, heads=2)
-TINY |= dict(labelled=2, many=3, valid=3, looks=1, tested=2, deepest=8)
+TINY |= dict(labelled=2, many=3, valid=3, looks=1, tested=1, deepest=8)
 SIZES = {
-    "tiny": {name: replace(config, **TINY) for name, config in GRID.items() if name[-2:] == ".0"},
+    "tiny": {name: replace(GRID[name], **TINY) for name in SMALL},
     "full": GRID,
     "card": {"msa.0": Config(steps=12_000, places=60_000, layers=8, hidden=192, heads=12)},
 }
