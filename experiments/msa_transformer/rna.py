@@ -129,17 +129,17 @@ SIZES = {
     "full": GRID,
     "card": {"msa.0": Config(steps=12_000, places=60_000, layers=8, hidden=192, heads=12)},
 }
-ALONE = [name for name, config in GRID.items() if config.model not in ("msa", "single")]
-SEEDS = dict.fromkeys([*ALONE, *(f"{name}.0" for name in FIRST_FOLD)], (0,))
-SEEDS |= {f"untrained.{k}": (0, 1, 2) for k in FOLDS}
-RATES = grid(learning_rate=(1e-3, 3e-3))
+FITTED = [name for name, config in GRID.items() if config.model in ("msa", "single")]  # trained
+UNFITTED = [name for name in GRID if name not in FITTED]
+SEEDS = dict.fromkeys([*UNFITTED, *(f"{name}.0" for name in FIRST_FOLD)], (0,))
+CANDIDATES = [f"{name}.0" for name in ("msa", "plain", "untied", "mean", "no_columns", "single")]
 SEARCH = Search(
     "valid_loss",
     "lowest",
-    trials=dict.fromkeys(("msa.0", "untied.0", "single.0"), RATES),
-    like={name: "msa.0" for name in GRID if name not in ALONE and "single" not in name}
+    trials=dict.fromkeys(CANDIDATES, grid(learning_rate=(1e-3, 3e-3))),
+    like={name: "msa.0" for name in FITTED if name not in CANDIDATES}
     | {"single_wide.0": "single.0"},
-    untrained=ALONE,
+    untrained=UNFITTED,
     short=dict(steps=150, places=2000, search=True),
 )
 
@@ -668,4 +668,5 @@ def precision_of(network: nn.Module) -> float:
 SHIP = Ship("msa.0", 0, f"few_plain_{FEWEST_ROWS}", precision_of, digits=2)
 
 if __name__ == "__main__":
-    main(__file__, SIZES, train, search=SEARCH, seeds=SEEDS, ship=SHIP)
+    alone = "a batch holds as many families as fit; share the cells out with --shard"
+    main(__file__, SIZES, train, search=SEARCH, seeds=SEEDS, ship=SHIP, alone=alone)
