@@ -240,7 +240,7 @@ def batches(config: Config, families: Sequence[int], draw: torch.Generator):
 class NoAttention(nn.Module):
     """In place of a block's column attention: adds nothing."""
 
-    def attend(self, x, mask, need_weights=False, *, chunk=None):
+    def forward(self, x, mask=None, need_weights=False, *, chunk=None):
         return torch.zeros_like(x), None
 
 
