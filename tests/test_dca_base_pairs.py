@@ -12,6 +12,7 @@ from archbook.dca import (
     mutual_information,
     pair_table,
     pairing_covariance,
+    pairing_share,
     stem_neighbours,
 )
 from archbook.dca.base_pairs import PLAIN, RARE
@@ -35,6 +36,12 @@ def test_the_covariance_of_pairs_is_what_columns_hold_beyond_chance():
     found = pairing_covariance(ROWS, identity=None)
     torch.testing.assert_close(found[2, 5].item(), wanted)
     torch.testing.assert_close(found, found.T)
+
+
+def test_the_share_of_pairs_is_that_of_the_rows():
+    both_ways = [*BASE_PAIRS, *((b, a) for a, b in BASE_PAIRS)]
+    found = pairing_share(ROWS, identity=None)
+    assert found[2, 5].item() == pytest.approx(share(2, 5, *both_ways))
 
 
 def test_columns_that_pair_in_every_row_in_different_ways_score_highest():

@@ -108,5 +108,7 @@ def test_stems_help_the_pair_whose_neighbours_are_sure(rna):
     score = torch.zeros(12, 12)
     score[2, 9] = score[4, 7] = 1.0
     score = score + score.T
-    found = rna.along_stems({"x": score})["x_stacked"]
-    assert found[3, 8] == found[8, 3] == 2
+    score[5, 6] = score[6, 5] = 1.0
+    found = rna.along_stems({"x": score})
+    assert found["x_stacked"][3, 8] == found["x_stacked"][8, 3] == 2
+    assert found["x_stem"][3, 8] == found["x_stem"][8, 3] == 3

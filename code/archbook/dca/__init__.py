@@ -8,6 +8,7 @@ from archbook.dca.base_pairs import (
     BASE_PAIRS,
     pair_table,
     pairing_covariance,
+    pairing_share,
     stem_neighbours,
 )
 from archbook.dca.pseudo_likelihood import (
@@ -44,6 +45,7 @@ __all__ = [
     "mutual_information",
     "pair_table",
     "pairing_covariance",
+    "pairing_share",
     "precision_at",
     "precision_ceiling",
     "pseudo_likelihood",

@@ -17,15 +17,27 @@ PLAIN = 2 * len(KINDS) + 2  # features of a pair table before the logarithms
 RARE = 0.02  # a share that is small, and still has a logarithm
 
 
+def pairing_share(
+    alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
+) -> Float[Tensor, "columns columns"]:
+    """By hand: the share of rows that hold a base pair in two columns, covarying or not."""
+    weights = row_weights(alignment, STATES, identity)
+    return _of_base_pairs(frequencies(alignment, STATES, weights)[1])
+
+
 def pairing_covariance(
     alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
 ) -> Float[Tensor, "columns columns"]:
     """By hand: how much oftener two columns hold a base pair than their letters alone would."""
     weights = row_weights(alignment, STATES, identity)
     single, pair = frequencies(alignment, STATES, weights)
-    covariance = pair - single[:, None, :, None] * single[None, :, None, :]
+    return _of_base_pairs(pair - single[:, None, :, None] * single[None, :, None, :])
+
+
+def _of_base_pairs(pair: Tensor) -> Tensor:
+    """The sum of (columns, columns, states, states) over all base pairs, in both orders."""
     first, second = zip(*BASE_PAIRS, strict=True)
-    return (covariance[:, :, first, second] + covariance[:, :, second, first]).sum(-1)
+    return (pair[:, :, first, second] + pair[:, :, second, first]).sum(-1)
 
 
 def pair_table(
