@@ -26,7 +26,9 @@ MODELS = {
     "ContactHead": lambda: ContactHead(6),
     "MSATransformer": lambda: MSATransformer(**NET),
     "MSATransformer-query": lambda: MSATransformer(**NET, row_positions="query"),
-    "MSATransformer-none": lambda: MSATransformer(**NET, row_positions="none", tie="none"),
+    "MSATransformer-none": lambda: MSATransformer(
+        **NET, row_positions="none", tie="none", neighbours=1
+    ),
 }
 FORMS = ("ragged maps", "ragged", "whole", "maps", "chunks")
 SIZES = (4, 6)  # rows and columns

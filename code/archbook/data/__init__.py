@@ -17,6 +17,7 @@ from archbook.data.potts import potts_families
 from archbook.data.qm9 import qm9_20k, qm9_full
 from archbook.data.regressions import regression_set
 from archbook.data.reviews import imdb
+from archbook.data.rna import rna_families
 from archbook.data.sequences import (
     mackey_glass,
     nrmse,
@@ -51,6 +52,7 @@ __all__ = [
     "qm9_20k",
     "qm9_full",
     "regression_set",
+    "rna_families",
     "shakespeare",
     "shipped",
     "shipped_names",

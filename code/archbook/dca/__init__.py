@@ -4,6 +4,13 @@ Alignments are integers 0 .. states - 1; a gap is a state like any other. Scores
 a diagonal of zero: the higher, the likelier a contact. Everything runs where the alignment lies.
 """
 
+from archbook.dca.base_pairs import (
+    BASE_PAIRS,
+    pair_table,
+    pairing_covariance,
+    pairing_share,
+    stem_neighbours,
+)
 from archbook.dca.pseudo_likelihood import (
     PseudoLikelihoodFit,
     fit_pseudo_likelihood,
@@ -27,6 +34,7 @@ from archbook.dca.statistics import (
 )
 
 __all__ = [
+    "BASE_PAIRS",
     "PseudoLikelihoodFit",
     "apc",
     "contact_scores",
@@ -35,11 +43,15 @@ __all__ = [
     "mean_field",
     "mean_field_couplings",
     "mutual_information",
+    "pair_table",
+    "pairing_covariance",
+    "pairing_share",
     "precision_at",
     "precision_ceiling",
     "pseudo_likelihood",
     "pseudo_likelihood_loss",
     "sequence_weights",
+    "stem_neighbours",
     "top_pairs",
     "zero_sum_gauge",
 ]

@@ -5,6 +5,7 @@ from archbook.msa_transformer.checkpoint import load_esm_msa1b
 from archbook.msa_transformer.contacts import ContactHead, contact_features
 from archbook.msa_transformer.corruption import Masked, mask_tokens
 from archbook.msa_transformer.diversity import diversity_subsample
+from archbook.msa_transformer.neighbours import NeighbourEmbedding
 from archbook.msa_transformer.network import AxialBlock, MSAOutput, MSATransformer
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "MSAOutput",
     "MSATransformer",
     "Masked",
+    "NeighbourEmbedding",
     "TiedRowAttention",
     "contact_features",
     "diversity_subsample",

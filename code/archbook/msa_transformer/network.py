@@ -20,6 +20,7 @@ from archbook.checks import (
 )
 from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention, recomputed
 from archbook.msa_transformer.contacts import ContactHead
+from archbook.msa_transformer.neighbours import NeighbourEmbedding
 from archbook.msa_transformer.padding import PLACE, AlignmentMask
 from archbook.vocabulary import PADDING, START
 
@@ -134,7 +135,8 @@ class MSATransformer(nn.Module):
     is the query. row_positions: "learned" is the published model's, one vector a row; "query" marks
     row 0 alone, so that the other rows may be permuted; "none" is blind to their order.
     start_token: every row begins with one; contacts leave its column out. tie: see
-    `TiedRowAttention`.
+    `TiedRowAttention`. neighbours: a place also holds so many letters on either side of it, see
+    `NeighbourEmbedding`; the paper's network has none.
     """
 
     def __init__(
@@ -154,6 +156,7 @@ class MSATransformer(nn.Module):
         attention_dropout: float = 0.1,
         activation_dropout: float = 0.1,
         tie: str = "sqrt",
+        neighbours: int = 0,
     ):
         super().__init__()
         sizes = {
@@ -183,7 +186,11 @@ class MSATransformer(nn.Module):
             )
             for _ in range(layers)
         )
-        self.letters = nn.Embedding(vocab_size, hidden, padding_idx=PADDING)
+        self.letters = (
+            NeighbourEmbedding(vocab_size, hidden, neighbours)
+            if neighbours
+            else nn.Embedding(vocab_size, hidden, padding_idx=PADDING)
+        )
         rows = {"learned": max_rows, "query": 1, "none": 0}[row_positions]
         self.row_positions = nn.Parameter(torch.empty(rows, hidden)) if rows else None
         self.column_positions = (
@@ -207,6 +214,8 @@ class MSATransformer(nn.Module):
                 nn.init.zeros_(part.bias)
             if isinstance(part, nn.LayerNorm):
                 part.reset_parameters()
+            if isinstance(part, NeighbourEmbedding):
+                part.reset_neighbours()
         nn.init.zeros_(self.letter_head.bias)
         nn.init.zeros_(self.letters.weight[PADDING].detach())
         if self.column_positions is not None:
