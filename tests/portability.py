@@ -22,6 +22,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import prune
 
 # They hold other modules and are never called themselves.
@@ -340,6 +341,18 @@ class Portability:
         found = torch.func.vmap(call)(*stacked)
         each = [call(*values) for values in zip(*stacked, strict=True)]
         torch.testing.assert_close(found, tuple(map(torch.stack, zip(*each, strict=True))))
+
+    def test_gradients_have_gradients(self, name, form):
+        """As a penalty on them needs; fused attention has none, torch's plain one has."""
+        model, given = self.build(name), as_leaves(self.given(name, form))
+        with sdpa_kernel(SDPBackend.MATH):
+            once = self.gradients(run(model, given), model, given, create_graph=True)
+            penalty = sum(grad.square().sum() for grad in once if grad.requires_grad)
+            penalty.backward()
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        found = [weight.grad for weight in trained if weight.grad is not None]
+        assert found or not trained
+        assert all(grad.isfinite().all() for grad in found)
 
     # ---- torch.export ----
 

@@ -65,6 +65,8 @@ class FullAttention(CachedAttention):
     O(queries keys head_dim) time. The scores are never formed. With a group above 1, or a group and
     a mask, queries go in chunks: each reads the keys up to its own last position, which saves
     almost half of the time, and chunk x keys booleans, one set for all heads, keep out the rest.
+    Fused attention has no second derivatives: a penalty on gradients runs inside
+    `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
     """
 
     def attend(self, q, k, v, *, mask, group):

@@ -29,7 +29,11 @@ TIES = ("sqrt", "mean", "none")
 
 
 class AxialAttention(nn.Module):
-    """What both axes share: projections, heads, the two layouts."""
+    """What both axes share: projections, heads, the two layouts.
+
+    Fused attention has no second derivatives: a penalty on gradients runs inside
+    `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
+    """
 
     def __init__(self, hidden: int, heads: int, dropout: float = 0.0):
         super().__init__()
