@@ -158,7 +158,7 @@ def pairs_of(
         require_input(name, value, ("batch", "nodes", features), weight)
     require_finite(name, value)
     if edges is not None:
-        return EdgeList(edges, len(value), value.device)
+        return EdgeList(edges, value.shape[0], value.device)
     return DenseBatch(mask, value.shape[0], value.shape[1], device=value.device)
 
 

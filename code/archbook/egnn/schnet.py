@@ -96,8 +96,8 @@ class SchNet(nn.Module):
     ) -> Float[Tensor, "graphs out_features"]:
         weight = next(self.parameters())
         require_input("h", h, ("nodes", self.in_features), weight)
-        require_input("x", x, (len(h), "n"), weight)
-        pairs = EdgeList(edges, len(h), h.device)
+        require_input("x", x, (h.shape[0], "n"), weight)
+        pairs = EdgeList(edges, h.shape[0], h.device)
         require_finite("h", h)
         require_finite("x", x)
         difference = pairs.at_receiver(x) - pairs.at_sender(x)  # (edges, n)

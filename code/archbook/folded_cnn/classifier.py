@@ -46,7 +46,7 @@ class FoldedClassifier(nn.Module):
         self._check(images)
         if len(self.waiting):
             images = torch.cat([self.waiting, images])
-        full = len(images) - len(images) % self.fold
+        full = images.shape[0] - images.shape[0] % self.fold
         self.waiting = images[full:].detach().clone()  # not the memory of the caller
         return self._logits(images[:full])
 
@@ -60,13 +60,13 @@ class FoldedClassifier(nn.Module):
         require_finite("images", images)  # here, since a bad image would spoil a whole group
 
     def _logits(self, images: Tensor) -> Tensor:
-        if not len(images):
+        if not images.shape[0]:
             return images.new_empty(0, self.classes)
-        groups, over = images, len(images) % self.fold
+        groups, over = images, images.shape[0] % self.fold
         if over:
             full, last = images[:-over], images[-over:]
             rounds = -(-self.fold // over)
             groups = torch.cat([full, last.repeat(rounds, 1, 1, 1)[: self.fold]])
         with value_checks(False):  # the images are checked
             logits = self.model(fold_images(groups, self.fold))
-        return unfold_logits(logits, self.fold)[: len(images)]
+        return unfold_logits(logits, self.fold)[: images.shape[0]]

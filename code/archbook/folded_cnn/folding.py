@@ -19,8 +19,10 @@ def fold_images(
     """
     require_positive_int("fold", fold)
     require_tensor("x", x, ("batch", "channels", "height", "width"))
-    if len(x) % fold:
-        raise ValueError(f"wanted a number of images divisible by fold = {fold}, given {len(x)}")
+    if x.shape[0] % fold:
+        raise ValueError(
+            f"wanted a number of images divisible by fold = {fold}, given {x.shape[0]}"
+        )
     by_channels = not inside_torch_func() and x.is_contiguous(memory_format=torch.channels_last)
     if by_channels and not x.is_contiguous():
         # channels stay innermost: else a model in that format would copy a second time

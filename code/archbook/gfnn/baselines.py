@@ -119,7 +119,7 @@ class PhaseFunctionedNetwork(nn.Module):
         layers = cast("list[GridLinear]", list(self.layers))
         weight = layers[0].W
         require_input("x", x, ("batch", weight.shape[2]), weight)
-        require_input("phase", phase, (len(x),), weight)
+        require_input("phase", phase, (x.shape[0],), weight)
         require_finite("x", x)
         require_finite("phase", phase)
         return run_layers(
@@ -173,6 +173,6 @@ class ModeAdaptiveNetwork(nn.Module):
         layers = cast("list[ExpertLinear]", list(self.layers))
         weight = layers[0].W
         require_input("x", x, ("batch", weight.shape[2]), weight)
-        require_input("z", z, (len(x), self.gate.in_features), weight)
+        require_input("z", z, (x.shape[0], self.gate.in_features), weight)
         require_finite("x", x)
         return run_layers(layers, partial(dense, self.omega(z)), x, activation=self.activation)

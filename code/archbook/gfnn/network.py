@@ -104,7 +104,7 @@ class GridLinear(ExpertLinear):
         """g; raise unless x fits the weights and g the grid, in one batch, without NaN."""
         require_input("x", x, ("batch", self.W.shape[2]), self.W)
         places = cast(Tensor, g)
-        require_input("g", places, (len(x), self.grid.dims), self.W)
+        require_input("g", places, (x.shape[0], self.grid.dims), self.W)
         require_finite("x", x)
         require_finite("g", places)
         return places

@@ -143,7 +143,7 @@ def mixing(grid: Grid, g: Tensor, order: str, *, multiply_adds: float) -> Mixing
             "and in torch.func, given 'cells'"
         )
     if order == "auto" and readable and g.device.type == "cpu":
-        order = "cells" if _cells_are_cheaper(grid, len(g), multiply_adds) else order
+        order = "cells" if _cells_are_cheaper(grid, g.shape[0], multiply_adds) else order
     if order == "cells":
         return Cells(grid, g)
     form = {"auto": dense, "blend": blend, "experts": experts}[order]

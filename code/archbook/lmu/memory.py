@@ -27,6 +27,9 @@ class LinearMemory(nn.Module):
     under autocast, or in a half-precision module, the memory runs in float32 and so do its
     states (carried in bfloat16, a state loses every increment below 1/256 of itself).
 
+    Tables of a length are made when it is first met and then kept; so run the model once at its
+    length before torch.export, which takes them for constants.
+
     Shapes: u (batch, time, channels) -> (batch, time, channels, order); a state is one time
     slice, (batch, channels, order), None means zero. Errors: ValueError or TypeError for a wrong
     rank, an empty axis, NaN (see `archbook.checks.value_checks`), a mixed device or dtype.

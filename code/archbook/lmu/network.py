@@ -156,7 +156,7 @@ class LMUCell(nn.Module):
         return h, m
 
     def _checked(self, state: tuple[Tensor, Tensor] | None, x: Tensor) -> tuple[Tensor, Tensor]:
-        sizes = {"h": (len(x), self.hidden_size), "m": (len(x), self.memory.order)}
+        sizes = {"h": (x.shape[0], self.hidden_size), "m": (x.shape[0], self.memory.order)}
         if state is None:
             m = self.memory.A_bar.new_zeros(sizes["m"])  # float32 even in a bfloat16 module
             return x.new_zeros(sizes["h"]), m

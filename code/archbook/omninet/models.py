@@ -213,7 +213,7 @@ class Classifier(nn.Module):
         x = self.embed(inputs)
         check_mask(mask, x.shape[:2], x.device)
         if self.front is not None:
-            x = torch.cat([self.front.expand(len(x), 1, -1), x], 1)
+            x = torch.cat([self.front.expand(x.shape[0], 1, -1), x], 1)
             mask = None if mask is None else nn.functional.pad(mask, (1, 0), value=True)
         y = self.norm(self.body(self.drop(x), mask))
         if self.front is not None:
