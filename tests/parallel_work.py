@@ -107,7 +107,7 @@ def msa_transformer() -> Task:
 TASKS = {task.__name__: task for task in (lmu, egnn, gfnn, folded_cnn, omninet, msa_transformer)}
 SHARDED = {  # what of them FSDP2 shares out block by block
     "omninet": lambda net: (net.body.blocks,),
-    "msa_transformer": lambda net: (net.blocks, ("encode", "attend")),
+    "msa_transformer": lambda net: (net.blocks, "encode"),
 }
 
 

@@ -193,7 +193,7 @@ def test_nothing_is_built_from(call, error, message):
         (
             lambda: lm()(TOKENS, LATE),
             ValueError,
-            "padding after the last real token only; .*the first: example ., position 0",
+            "padding after the last real token only; .*the first: example ., position 1",
         ),
         (
             lambda: lm().step(TOKENS[:, 0], lm().prefill(TOKENS)),

@@ -180,7 +180,7 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     draw = torch.Generator().manual_seed(run.seed)
     shown = batches(config, kinds(config)["train"], draw)
     chosen = copy.deepcopy(model)
-    run.shard(model, model.blocks, ("encode", "attend"))
+    run.shard(model, model.blocks, "encode")
     best = {"valid_loss": float("inf"), "step": 0}
     curve = {"curve_step": [], "curve_loss": [], "curve_valid": []}
 

@@ -112,7 +112,7 @@ def network(config: Config) -> MSATransformer:
 def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     tokens = families(config, "train").tokens().to(run.device)
     model = network(config).to(run.device)
-    run.shard(model, model.blocks, ("encode", "attend"))
+    run.shard(model, model.blocks, "encode")
     draw = torch.Generator().manual_seed(run.seed)
     curve = {"curve_step": [], "curve_loss": []}
 

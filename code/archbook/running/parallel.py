@@ -228,20 +228,17 @@ def data_parallel(model: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model, device_ids=cards)
 
 
-def shard(
-    model: nn.Module, blocks: Iterable[nn.Module], entries: tuple[str, str] = ("forward", "forward")
-) -> None:
+def shard(model: nn.Module, blocks: Iterable[nn.Module], entry: str = "forward") -> None:
     """Share the weights out, a block at a time (FSDP2); before the optimiser is made.
 
-    `entries` are the methods that training calls: the model's, and a block's.
+    `entry` is the method of the model that training calls; blocks are called as modules.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     for block in blocks:
         fully_shard(block)
-        register_fsdp_forward_method(block, entries[1])
     fully_shard(model)
-    register_fsdp_forward_method(model, entries[0])
+    register_fsdp_forward_method(model, entry)
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -61,18 +61,13 @@ class Run:
         """Hand over the trained network and what its class is built with, for `Ship` to choose."""
         self.offered = (network, arguments)
 
-    def shard(
-        self,
-        model: nn.Module,
-        blocks: Iterable[nn.Module],
-        entries: tuple[str, str] = ("forward", "forward"),
-    ) -> None:
+    def shard(self, model: nn.Module, blocks: Iterable[nn.Module], entry: str = "forward") -> None:
         """Where --fsdp asks for it, share the weights out (see `parallel.shard`).
 
         To be said before the optimiser is made. What is sharded is trained by `fit`.
         """
         if self._fsdp:
-            parallel.shard(model, blocks, entries)
+            parallel.shard(model, blocks, entry)
 
     def data_parallel(self, model: nn.Module) -> nn.Module:
         """The model as training calls it: in several processes, gradients are their mean."""
