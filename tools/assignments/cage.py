@@ -48,8 +48,9 @@ def bubblewrap(*command: str) -> list[str]:
     shown += [option for place in needed() for option in ("--ro-bind", str(place), str(place))]
     return [
         shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--new-session",
-        *shown, "--proc", "/proc", "--dev", "/dev", "--size", str(64 * MB), "--tmpfs", "/dev/shm",
-        "--size", str(256 * MB), "--tmpfs", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/",
+        # The working folder first: what is shown may lie in it, as a checkout in /tmp does.
+        "--size", str(256 * MB), "--tmpfs", "/tmp", *shown, "--proc", "/proc", "--dev", "/dev",
+        "--size", str(64 * MB), "--tmpfs", "/dev/shm", "--remount-ro", "/dev", "--remount-ro", "/",
         "--chdir", "/tmp", *command,
     ]  # fmt: skip
 
