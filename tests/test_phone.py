@@ -1,7 +1,6 @@
 """The built pages on a small screen: nothing is cut, what scrolls says so. Run by `make pages`."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 
 import pytest
@@ -30,7 +29,7 @@ UNTOLD = """[...document.querySelectorAll(".bd-article *")].filter(box =>
   getComputedStyle(box).maskImage === "none"
 ).map(box => box.tagName + "." + box.className)"""
 
-MOMENT = 5_000  # milliseconds
+LOOKS, MOMENT = 10, 500  # times, and milliseconds between two
 SETTLED = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
@@ -47,16 +46,19 @@ Seen = Callable[[str, int], dict]
 @pytest.fixture(scope="module")
 def seen(visit) -> Seen:
     """What is wrong with a page at a width, told once: to lay a page out takes most of the time."""
-    sync_api = pytest.importorskip("playwright.sync_api")
 
     @cache
     def once(document: str, width: int) -> dict:
         page = at(visit, document, width)
-        with suppress(sync_api.TimeoutError):  # edges fade a moment after the size has changed
-            page.wait_for_function(f"({UNTOLD}).length === 0", timeout=MOMENT)
-        return page.evaluate(
-            f"({{cut: {CUT}, untold: {UNTOLD}, wide: document.documentElement.scrollWidth}})"
-        )
+        found = {}
+        for _ in range(LOOKS):  # for a moment after the size has changed, edges lag behind
+            found = page.evaluate(
+                f"({{cut: {CUT}, untold: {UNTOLD}, wide: document.documentElement.scrollWidth}})"
+            )
+            if not found["untold"]:
+                break
+            page.wait_for_timeout(MOMENT)
+        return found
 
     return once
 
