@@ -202,15 +202,19 @@ if __name__ == "__main__":
 '''
 
 
-@pytest.fixture
-def toy(tmp_path, monkeypatch) -> Path:
+def a_toy(folder: Path) -> Path:
     """A repository with one experiment; its processes leave their numbers in `pids`."""
-    file = tmp_path / "experiments" / "toy" / "line.py"
+    file = folder / "experiments" / "toy" / "line.py"
     file.parent.mkdir(parents=True)
     file.write_text(TOY)
-    (tmp_path / "pids").mkdir()
-    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    (folder / "pids").mkdir()
     return file
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("PIDS", str(tmp_path / "pids"))
+    return a_toy(tmp_path)
 
 
 def losses_of(toy: Path) -> list[float]:
@@ -297,17 +301,23 @@ def kill_job(toy: Path, process: subprocess.Popen, processes: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def undisturbed(toy: Path) -> list[float]:
-    """One process, in a folder of its own."""
-    other = toy.parents[2] / "whole" / "experiments" / "toy" / "line.py"
-    other.parent.mkdir(parents=True)
-    other.write_bytes(toy.read_bytes())
-    subprocess.run([sys.executable, str(other)], check=True, capture_output=True, timeout=PATIENCE)
-    return losses_of(other)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> list[float]:
+    """The losses of one process that nobody kills."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    file = a_toy(folder)
+    subprocess.run(
+        [sys.executable, str(file)],
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE,
+        env=os.environ | {"PIDS": str(folder / "pids")},
+    )
+    return losses_of(file)
 
 
 @pytest.mark.slow
-def test_a_worker_dies_and_other_numbers_of_processes_go_on_along_the_same_curve(toy):
+def test_a_worker_dies_and_other_numbers_of_processes_go_on_along_the_same_curve(toy, undisturbed):
     first = torchrun(2, str(toy), "--pause", "0.05")
     step_of(first, 5)
     kill(toy, 1)
@@ -320,11 +330,11 @@ def test_a_worker_dies_and_other_numbers_of_processes_go_on_along_the_same_curve
     command = [sys.executable, str(toy), "--pause", "0.05"]
     third = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
     assert "resumed at step 2" in third.stdout  # 20, or a few more
-    assert losses_of(toy) == pytest.approx(undisturbed(toy), abs=1e-6, rel=0)
+    assert losses_of(toy) == pytest.approx(undisturbed, abs=1e-6, rel=0)
 
 
 @pytest.mark.slow
-def test_torchrun_brings_a_run_back_whose_worker_was_killed(toy):
+def test_torchrun_brings_a_run_back_whose_worker_was_killed(toy, undisturbed):
     process = torchrun(2, "--max-restarts=1", str(toy), "--pause", "0.05")
     step_of(process, 10)
     kill(toy, 1)
@@ -332,11 +342,11 @@ def test_torchrun_brings_a_run_back_whose_worker_was_killed(toy):
     assert code == 0, err
     assert "resumed at step" in out
     assert "step 5\n" not in out  # what was done before is not done again
-    assert losses_of(toy) == pytest.approx(undisturbed(toy), abs=1e-6, rel=0)
+    assert losses_of(toy) == pytest.approx(undisturbed, abs=1e-6, rel=0)
 
 
 @pytest.mark.slow
-def test_a_job_that_is_killed_at_random_moments_ends_with_the_same_numbers(toy):
+def test_a_job_that_is_killed_at_random_moments_ends_with_the_same_numbers(toy, undisturbed):
     draw = random.Random(KILLS)
     for number in range(KILLS):
         process = torchrun(2, str(toy), "--pause", "0.05")
@@ -345,4 +355,4 @@ def test_a_job_that_is_killed_at_random_moments_ends_with_the_same_numbers(toy):
         kill_job(toy, process, 2)
     code, _, err = ended(torchrun(2, str(toy), "--pause", "0.05"))
     assert code == 0, err
-    assert losses_of(toy) == pytest.approx(undisturbed(toy), abs=1e-6, rel=0)
+    assert losses_of(toy) == pytest.approx(undisturbed, abs=1e-6, rel=0)

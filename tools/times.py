@@ -12,8 +12,11 @@ SLOWEST = 10
 
 
 def steps(folder: Path) -> list[tuple[float, str]]:
-    """Seconds and name of each step, the longest first."""
-    noted = [(float(file.read_text(encoding="utf-8")), file.stem) for file in folder.glob("*.txt")]
+    """Seconds and name of each step with its processor seconds, the longest first."""
+    noted = []
+    for file in folder.glob("*.txt"):
+        seconds, busy = map(float, file.read_text(encoding="utf-8").split())
+        noted.append((seconds, f"{file.stem} ({busy:.0f} of a processor)"))
     return sorted(noted, reverse=True)
 
 
