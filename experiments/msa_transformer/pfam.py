@@ -6,22 +6,25 @@ sixteen ("seen") and for ten families of other folds, whose alignments nobody ha
 Beside them: the same network with untrained weights, networks trained on single rows, and
 methods that fit each family alone. Choices were made on six more families ("valid").
 
-A regression alone can learn which *kinds* of columns touch. So every precision is also measured
-with the letters of each column shuffled over the rows, which leaves the kinds and removes all
-covariation.
+A regression alone can learn which *kinds* of columns touch: the core of a fold is greasy. So the
+simplest rivals see nothing but columns one by one: the product of two columns' greasy shares, which
+has no parameter, and the same regression on five numbers of a pair's profiles. And every precision,
+of every method, is also measured with the letters of each column shuffled over the rows, which
+leaves the kinds and removes all covariation.
 """
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy, one_hot, pad
 
 from archbook.checks import value_checks
-from archbook.data.alphabet import GAP
+from archbook.data.alphabet import GAP, LETTERS
 from archbook.data.families import Family, family, split_families
 from archbook.data.potts import shuffle_within_columns
 from archbook.dca import (
@@ -54,12 +57,13 @@ READ_AT = (16, 64)  # rows shown when the regression is fitted
 CHOICES_AT = 64  # rows of the comparison between diverse, random and nearest ones
 SEPARATION = 6  # |i - j| of a pair that counts, at least; 24 for long range
 MOST_COLUMNS = 138  # of a family
+GREASY = [LETTERS.index(letter) for letter in "AVILMFWYC"]  # chosen once, from textbooks
 PICTURE = "PF00013"  # an unseen family of 63 columns: its map is kept
 
 
 @dataclass(frozen=True)
 class Config:
-    model: str = "msa"  # msa, single (one row at a time), untrained; or a per-family method
+    model: str = "msa"  # msa, single (one row at a time), untrained; profile; a per-family method
     steps: int = 12_000  # of training
     batch: int = 2  # alignments a step
     least_rows: int = 8  # a step shows between so many rows and most_rows, evenly in the logarithm
@@ -77,12 +81,31 @@ class Config:
     deepest: int = 256  # rows shown at test time, at most
 
 
-PER_FAMILY = {"mean_field": mean_field, "pseudo_likelihood": pseudo_likelihood}
+def greasy_product(rows: Tensor, *, states: int, gap: int) -> Tensor:
+    """h_i h_j, h_i being the share of greasy letters in column i: no pair of letters is looked at.
+
+    Gaps are letters that are not greasy.
+    """
+    share = frequencies(rows, states)[:, GREASY].sum(1)
+    return share[:, None] * share
+
+
+def frequencies(rows: Tensor, states: int) -> Tensor:
+    """Of the letters in each column, (columns, states)."""
+    return one_hot(rows, states).double().mean(0)
+
+
+PER_FAMILY = {
+    "mean_field": mean_field,
+    "pseudo_likelihood": pseudo_likelihood,
+    "greasy": greasy_product,
+}
 GRID = {
     "msa": Config(),
     "untrained": Config("untrained"),
     "single": Config("single", steps=600),
     "single_wide": Config("single", steps=600, hidden=128),
+    "profile": Config("profile"),
     **{name: Config(name) for name in PER_FAMILY},
 }
 TINY = dict(steps=4, batch=2, least_rows=2, most_rows=6, columns=16, layers=1, hidden=8, heads=2)
@@ -91,7 +114,7 @@ SIZES = {
     "tiny": {name: replace(config, **TINY) for name, config in GRID.items()},
     "full": GRID,
 }
-SEEDS = dict.fromkeys(PER_FAMILY, (0,))
+SEEDS = dict.fromkeys(["profile", *PER_FAMILY], (0,))
 
 
 @cache
@@ -250,31 +273,48 @@ def counted(one: Family, separation: int) -> Tensor:
     return far & one.valid & one.valid[:, None]
 
 
-class Reader:
-    """Scores of a network's row maps: the regression on their features."""
+Features = Callable[[Tensor], Tensor]  # rows as tokens -> (columns, columns, features)
 
-    def __init__(self, model: MSATransformer, config: Config, device: torch.device):
-        self.model, self.single, self.device = model, config.model == "single", device
+
+class Reader:
+    """Scores of pairs: the paper's regression on their features, fitted on a few structures."""
+
+    def __init__(self, features: Features, config: Config, depths: tuple[int, ...] = READ_AT):
+        self.features = features
         seen, contacts = [], []
         for name in kinds(config)["read"]:
             one = family(name)
             pairs = counted(one, SEPARATION).triu()
-            for depth in READ_AT[:1] if self.single else READ_AT:
-                seen.append(self.features(shown_at(one, min(depth, config.deepest)))[pairs])
+            for depth in depths:
+                seen.append(features(shown_at(one, min(depth, config.deepest)))[pairs])
                 contacts.append(one.contacts[pairs])
-        features = torch.cat(seen)
-        self.head = ContactHead(features.shape[1])
-        self.head.fit(features, torch.cat(contacts))
-
-    @torch.no_grad()
-    def features(self, tokens: Tensor) -> Tensor:
-        tokens = tokens[:1] if self.single else tokens
-        maps = self.model.row_attentions(tokens[None].to(self.device))
-        return contact_features(maps)[0].cpu()
+        self.head = ContactHead(seen[0].shape[1])
+        self.head.fit(torch.cat(seen), torch.cat(contacts))
 
     @torch.no_grad()
     def __call__(self, tokens: Tensor) -> Tensor:
         return self.head.regression(self.features(tokens))[..., 0]
+
+
+def map_features(model: MSATransformer, *, single: bool, device: torch.device) -> Features:
+    """A network's row maps, symmetrised and corrected."""
+
+    @torch.no_grad()
+    def features(tokens: Tensor) -> Tensor:
+        tokens = tokens[:1] if single else tokens
+        return contact_features(model.row_attentions(tokens[None].to(device)))[0].cpu()
+
+    return features
+
+
+def profile_features(tokens: Tensor) -> Tensor:
+    """Five numbers of two columns, none of which looks at a pair of letters: sums and products of
+    their greasy shares and entropies, and the sum of their shares of gaps."""
+    found = frequencies(states(tokens), AMINO_ACIDS + 1)
+    greasy, gaps = found[:, GREASY].sum(1), found[:, AMINO_ACIDS]
+    entropy = -torch.special.xlogy(found, found).sum(1)
+    both = [one[:, None] + one for one in (greasy, entropy, gaps)]
+    return torch.stack([*both, *(one[:, None] * one for one in (greasy, entropy))], -1).float()
 
 
 def precisions_at_L(
@@ -324,14 +364,15 @@ def ceilings(config: Config) -> dict:
     return metrics
 
 
-def picture(reader: Reader, config: Config) -> dict:
+def picture(reader: Reader, model: MSATransformer, config: Config) -> dict:
     """One unseen family: its scores, and the head of the largest weight before and after APC."""
     tokens = shown_at(family(PICTURE), min(64, config.deepest))
     weight = reader.head.regression.weight[0].detach()
     size = reader.features(tokens).flatten(0, 1).std(0)
     head = int((weight * size).argmax())
+    device = next(model.parameters()).device
     with torch.no_grad():
-        maps = reader.model.row_attentions(tokens[None].to(reader.device))[0].flatten(0, 1).cpu()
+        maps = model.row_attentions(tokens[None].to(device))[0].flatten(0, 1).cpu()
     kept = {
         "picture_score": reader(tokens),
         "picture_before": maps[head] + maps[head].T,
@@ -348,13 +389,16 @@ def train(config: Config, run: Run) -> dict:
     if config.model in PER_FAMILY:
         score = partial(per_family, PER_FAMILY[config.model])
         return measure(score, config, DEPTHS) | ceilings(config)
+    if config.model == "profile":
+        return measure(Reader(profile_features, config), config, DEPTHS)
     model, metrics = fit_network(config, run)
-    reader = Reader(model, config, run.device)
+    single = config.model == "single"
+    features = map_features(model, single=single, device=run.device)
+    reader = Reader(features, config, READ_AT[:1] if single else READ_AT)
     metrics["used_heads"] = int((reader.head.regression.weight != 0).sum())
-    depths = (1,) if config.model == "single" else DEPTHS
-    metrics |= measure(reader, config, depths)
+    metrics |= measure(reader, config, (1,) if single else DEPTHS)
     if config.model == "msa" and run.seed == 0:
-        metrics |= picture(reader, config)
+        metrics |= picture(reader, model, config)
     return metrics
 
 

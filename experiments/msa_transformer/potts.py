@@ -6,6 +6,10 @@ other; every family has contacts of its own. A network trained on masked letters
 is compared, on families it never saw, with methods that fit each family alone. Its maps are read by
 the best single head, chosen on validation families, and by the paper's logistic regression, fitted
 on twenty families. Training shows alignments of random depth, so that depths differ at test time.
+
+Two scores that nobody has to train say what can be known: `true_table` reads the pairs of letters
+with the table that made the families, and `profiles` asks that table about two columns' profiles
+alone, without a single pair.
 """
 
 from dataclasses import dataclass, replace
@@ -13,10 +17,16 @@ from functools import cache, partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from archbook.checks import value_checks
-from archbook.data.potts import PottsDesign, PottsFamilies, potts_families, shuffle_within_columns
+from archbook.data.potts import (
+    PottsDesign,
+    PottsFamilies,
+    coupling_table,
+    potts_families,
+    shuffle_within_columns,
+)
 from archbook.dca import (
     mean_field,
     mutual_information,
@@ -54,10 +64,24 @@ class Config:
     mask_rate: float = 0.15  # share of letters to predict
 
 
+def true_table(rows: Tensor, *, states: int) -> Tensor:
+    """The tied map of the first layer, had it the likings that made the families."""
+    x = one_hot(rows, states).double()
+    return torch.einsum("ria,ab,rjb->ij", x, coupling_table(states), x)
+
+
+def profiles(rows: Tensor, *, states: int) -> Tensor:
+    """The same, had every column's letters been drawn anew from its profile: no pair is seen."""
+    p = one_hot(rows, states).double().mean(0)
+    return p @ coupling_table(states) @ p.T
+
+
 PER_FAMILY = {
     "mean_field": mean_field,
     "pseudo_likelihood": pseudo_likelihood,
     "mutual_information": mutual_information,
+    "true_table": true_table,
+    "profiles": profiles,
 }
 TIES = ("sqrt", "mean", "none")
 GRID = {name: Config(name) for name in (*TIES, *PER_FAMILY)}
