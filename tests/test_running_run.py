@@ -9,7 +9,7 @@ import torch
 from drawing import seeded
 from torch import nn
 
-from archbook.running import Run, checkpoint, cosine_adam, fit, warmed_adamw
+from archbook.running import Run, checkpoint, cosine_adam, fit, fit_best, warmed_adamw
 
 
 @pytest.fixture
@@ -310,3 +310,38 @@ def test_a_gradient_is_cut_only_where_a_norm_is_given():
 
     assert moved(None) == 5.0
     assert moved(1.0) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("best", "place"), [("lowest", 0), ("highest", 2)])
+def test_the_weights_of_the_best_look_are_kept(best, place):
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(model.weight, 2.0)
+    sgd = torch.optim.SGD(model.parameters(), 1.0)
+    rule = sgd, torch.optim.lr_scheduler.ConstantLR(sgd, 1.0)
+    seen = []
+
+    def score():
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        seen.append((model.weight.item() - 1) ** 2)
+        return seen[-1]
+
+    chosen, found = fit_best(
+        Run(quiet=True),
+        model,
+        lambda: model.weight.sum(),  # the weight falls by one in each step: 1, 0, -1
+        score,
+        steps=3,
+        rule=rule,
+        metric="valid_error",
+        best=best,
+        looks=3,
+    )
+    assert seen == [0.0, 1.0, 4.0]
+    assert found["curve_valid_error"] == seen
+    assert found["curve_step"] == [1, 2, 3]
+    assert found["valid_error"] == seen[place]
+    assert found["step"] == place + 1
+    assert chosen.weight.item() == 1.0 - place
+    assert not chosen.training
+    assert model.weight.item() == -1.0

@@ -26,7 +26,6 @@ such families a pilot of 800 steps also found that it is no gain to hide whole c
 letters (the read-outs lost 0.05 to 0.10).
 """
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -62,7 +61,7 @@ from archbook.msa_transformer import (
     diversity_subsample,
     mask_tokens,
 )
-from archbook.running import Run, Search, Ship, fit, grid, main, warmed_adamw
+from archbook.running import Run, Search, Ship, fit_best, grid, main, warmed_adamw
 from archbook.vocabulary import FIRST_LETTER, PADDING
 
 DEPTHS = (4, 8, 16, 32, 64, 128)  # rows shown at test time
@@ -300,52 +299,32 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     draw = torch.Generator().manual_seed(run.seed)
     families = fold_of(config.fold, config.valid).train[: config.families]
     shown = batches(config, families, draw)
-    chosen = copy.deepcopy(model)
-    best = {"valid_loss": float("inf"), "step": 0}
-    curve = {"curve_step": [], "curve_loss": [], "curve_valid_loss": []}
 
     def loss() -> Tensor:
         return loss_of(model, next(shown), config, draw=draw, device=run.device)
 
-    def look(step: int, losses: list[float]) -> None:
-        valid = valid_loss(model, config, run.device)
-        curve["curve_step"].append(step)
-        curve["curve_loss"].append(round(sum(losses) / len(losses), 5))
-        curve["curve_valid_loss"].append(round(valid, 5))
-        if valid < best["valid_loss"]:
-            best.update(valid_loss=valid, step=step)
-            chosen.load_state_dict(model.state_dict())
-
-    rule = warmed_adamw(model, config.learning_rate, config.steps, betas=(0.9, 0.98))
     with value_checks(False):
-        fit(
+        chosen, found = fit_best(
             run,
             model,
             loss,
+            lambda: valid_loss(model, config, run.device),
             steps=config.steps,
-            rule=rule,
+            rule=warmed_adamw(model, config.learning_rate, config.steps, betas=(0.9, 0.98)),
             clip=1.0,
-            look=look,
-            every=max(1, config.steps // 20),
             draw=draw,
-            best=best,
-            curve=curve,
-            chosen=chosen,
         )
-    return chosen.eval(), metrics | best | curve
+    return chosen, metrics | found
 
 
-@torch.no_grad()
 def valid_loss(model: MSATransformer, config: Config, device: torch.device) -> float:
     """Over the same alignments, rows and hidden letters each time."""
     draw = torch.Generator().manual_seed(0)
     shown = batches(config, fold_of(config.fold, config.valid).valid, draw)
-    model.eval()
     losses = [
         loss_of(model, next(shown), config, draw=draw, device=device).item()
         for _ in range(config.looks)
     ]
-    model.train()
     return sum(losses) / len(losses)
 
 

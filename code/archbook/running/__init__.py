@@ -9,7 +9,7 @@ from archbook.running.environment import (
     synchronize,
 )
 from archbook.running.experiment import main
-from archbook.running.fitting import cosine_adam, fit, warmed_adamw
+from archbook.running.fitting import cosine_adam, fit, fit_best, warmed_adamw
 from archbook.running.parallel import (
     held_once,
     mean_over_processes,
@@ -36,6 +36,7 @@ __all__ = [
     "device_name",
     "environment",
     "fit",
+    "fit_best",
     "grid",
     "held_once",
     "main",

@@ -1,5 +1,6 @@
 """One training loop for all experiments that count steps; who counts epochs says why beside it."""
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from archbook.running import parallel
 from archbook.running.run import Run
+from archbook.running.search import Best
 
 POINTS = 50  # of the curve
 
@@ -103,3 +105,58 @@ def fit(
     if sharded:
         parallel.gather(model)
     return curve
+
+
+def fit_best(
+    run: Run,
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    score: Callable[[], float],
+    *,
+    steps: int,
+    rule: Rule,
+    metric: str = "valid_loss",
+    best: Best = "lowest",
+    looks: int = 20,
+    clip: float | None = None,
+    **state: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """`fit`, of whose moments the best is kept: so many times `score()` measures validation data.
+
+    Returns a copy of the model, in evaluation mode, with the weights of that moment, and what a
+    results file holds: METRIC, `step`, and over the looks `curve_step`, `curve_loss` (the mean
+    since the last look) and `curve_METRIC`. `score` is called in evaluation mode and makes no
+    gradients. Not for sharded models, of which no process can keep a copy.
+    """
+    chosen = copy.deepcopy(model)
+    sign = 1 if best == "lowest" else -1
+    found: dict[str, Any] = {metric: math.inf * sign, "step": 0}
+    curve: dict[str, list[float]] = {"curve_step": [], "curve_loss": [], f"curve_{metric}": []}
+
+    def look(step: int, losses: list[float]) -> None:
+        model.eval()
+        with torch.no_grad():
+            value = score()
+        model.train()
+        curve["curve_step"].append(step)
+        curve["curve_loss"].append(round(sum(losses) / len(losses), 5))
+        curve[f"curve_{metric}"].append(round(value, 5))
+        if sign * value < sign * found[metric]:
+            found.update({metric: value, "step": step})
+            chosen.load_state_dict(model.state_dict())
+
+    fit(
+        run,
+        model,
+        loss,
+        steps=steps,
+        rule=rule,
+        clip=clip,
+        look=look,
+        every=max(1, steps // looks),
+        best=found,
+        curve=curve,
+        chosen=chosen,
+        **state,
+    )
+    return chosen.eval(), found | curve
