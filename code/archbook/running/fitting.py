@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from archbook.running.search import Best
 
 POINTS = 50  # of the curve
 
+Model = TypeVar("Model", bound=nn.Module)
 Rule = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]
 
 
@@ -109,7 +110,7 @@ def fit(
 
 def fit_best(
     run: Run,
-    model: nn.Module,
+    model: Model,
     loss: Callable[[], Tensor],
     score: Callable[[], float],
     *,
@@ -120,7 +121,7 @@ def fit_best(
     looks: int = 20,
     clip: float | None = None,
     **state: Any,
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Model, dict[str, Any]]:
     """`fit`, of whose moments the best is kept: so many times `score()` measures validation data.
 
     Returns a copy of the model, in evaluation mode, with the weights of that moment, and what a
