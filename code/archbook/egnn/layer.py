@@ -47,6 +47,13 @@ class EGCL(nn.Module):
     Errors: ValueError or TypeError for a wrong shape, dtype, device or index, for NaN.
     Deviates from the paper: h_i is added to phi_h, as in the authors' code. Unlike that code, phi_x
     reads the message before the gate of Eq. 8.
+
+    >>> h, x, edges = torch.randn(5, 8), torch.randn(5, 3), complete_edges([5])
+    >>> layer = EGCL(8)
+    >>> h_1, x_1 = layer(h, x, edges)
+    >>> Q = torch.linalg.qr(torch.randn(3, 3)).Q  # turned first, or turned last: the same
+    >>> torch.allclose(layer(h, x @ Q.T, edges)[1], x_1 @ Q.T, atol=1e-5)
+    True
     """
 
     def __init__(

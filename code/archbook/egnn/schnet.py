@@ -57,6 +57,12 @@ class SchNet(nn.Module):
     Errors: as in `EGCL`. Coincident nodes are allowed, their gradient is finite.
     Deviates from the paper: SiLU in place of the shifted softplus and EGNNRegressor's read-out,
     so that the two differ in their messages only; no cutoff, as the graphs hold all pairs.
+
+    >>> model = SchNet(4, 16, 2, gaussians=20, reach=5.0)
+    >>> h, x = torch.randn(7, 4), torch.randn(7, 3)
+    >>> graph = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    >>> model(h, x, complete_edges([3, 4]), graph=graph, graphs=2).shape
+    torch.Size([2, 1])
     """
 
     def __init__(

@@ -67,6 +67,12 @@ class GridLinear(ExpertLinear):
     omega_k(g): see `grid_weights`, with its `cyclic` and `edges`. Experts are numbered with the
     last axis of the grid running fastest. Stores prod N_d (in + 1) out numbers.
     Errors: ValueError or TypeError for a wrong shape, dtype, device or size, for NaN.
+
+    >>> layer = GridLinear(3, 2, (4, 5))
+    >>> layer(torch.randn(6, 3), torch.rand(6, 2)).shape
+    torch.Size([6, 2])
+    >>> layer.W.shape  # one expert a node
+    torch.Size([20, 2, 3])
     """
 
     def __init__(
@@ -131,6 +137,14 @@ class GridFunctionedNetwork(nn.Module):
     Errors: ValueError or TypeError for a wrong shape, dtype, device or size, for NaN.
     Deviates from the paper: activation, ends of an axis and init are our choice, since the paper's
     are not known to us.
+
+    >>> model = GridFunctionedNetwork(3, 16, 2, grid_shape=(4, 5), cyclic=(True, False))
+    >>> x, g = torch.randn(6, 3), torch.rand(6, 2)
+    >>> model(x, g).shape
+    torch.Size([6, 2])
+    >>> once_round = torch.tensor([1.0, 0.0])
+    >>> torch.allclose(model(x, g + once_round), model(x, g), atol=1e-5)
+    True
     """
 
     def __init__(

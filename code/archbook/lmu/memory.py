@@ -33,6 +33,10 @@ class LinearMemory(nn.Module):
     Shapes: u (batch, time, channels) -> (batch, time, channels, order); a state is one time
     slice, (batch, channels, order), None means zero. Errors: ValueError or TypeError for a wrong
     rank, an empty axis, NaN (see `archbook.checks.value_checks`), a mixed device or dtype.
+
+    >>> half = LinearMemory(torch.tensor([[0.5]]), torch.tensor([1.0]))  # m = m / 2 + u
+    >>> half(torch.ones(1, 4, 1)).flatten()
+    tensor([1.0000, 1.5000, 1.7500, 1.8750])
     """
 
     def __init__(self, A_bar: Float[Tensor, "order order"], B_bar: Float[Tensor, " order"]):
@@ -259,6 +263,13 @@ class LegendreMemory(LinearMemory):
     """The sliding window of the last `theta` steps as `order` Legendre coefficients.
 
     Matrices: `legendre_delay_matrices`. u(t - r theta) is `legendre_readout(order, r) @ m_t`.
+
+    >>> memory = LegendreMemory(order=8, theta=20.0)
+    >>> u = torch.sin(torch.arange(300) / 30)
+    >>> m = memory(u[None, :, None])[0, -1, 0]  # the window after 300 steps
+    >>> then = legendre_readout(8, torch.tensor([0.5])) @ m  # 10 steps ago
+    >>> print(f"{float(then):.2f}, and was {float(u[289]):.2f}")
+    -0.22, and was -0.21
     """
 
     def __init__(self, order: int, theta: float, discretization: str = "zoh"):

@@ -113,6 +113,11 @@ class TiedRowAttention(AxialAttention):
     of rows. It is formed where it is asked for, in chunks, and where it is no larger than the
     queries, columns <= rows x head width: there, keeping it is cheaper than what fused attention
     does, which is to compute it again in the backward pass.
+
+    >>> layer = TiedRowAttention(16, 2)
+    >>> y, weights = layer(torch.randn(1, 4, 6, 16), need_weights=True)
+    >>> weights.shape, torch.allclose(weights.sum(-1), torch.ones(1, 2, 6))
+    (torch.Size([1, 2, 6, 6]), True)
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float = 0.0, *, tie: str = "sqrt"):
@@ -218,6 +223,11 @@ class ColumnAttention(AxialAttention):
 
     O(columns rows^2 hidden) time; the map, (batch, heads, columns, rows, rows), is formed only
     where it is asked for.
+
+    >>> layer = ColumnAttention(16, 2)
+    >>> y, weights = layer(torch.randn(1, 4, 6, 16), need_weights=True)
+    >>> y.shape, weights.shape
+    (torch.Size([1, 4, 6, 16]), torch.Size([1, 2, 6, 4, 4]))
     """
 
     def attend(self, x, mask, need_weights=False, *, chunk=None):

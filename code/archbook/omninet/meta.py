@@ -32,6 +32,9 @@ def choose_meta(tokens: int) -> Kind:
     Full attention is exact; the Performer is another function, so it is taken only where it saves
     much. On a CPU they cost the same at several hundred tokens, at more where causal (see the
     benchmark); on a GPU fused attention stays ahead longer.
+
+    >>> choose_meta(2048), choose_meta(2049)
+    (Full(), Performer(features=64, kernel='softmax'))
     """
     return Full() if as_size("tokens", tokens) <= AUTO_TOKENS else Performer()
 
@@ -48,6 +51,10 @@ class MetaLearner(nn.Module):
     `BigBird` or your own. length: positions of the longest sequence, which Linformer (that takes no
     other) and BigBird are made for; the others need none.
     depth_vectors: add a learned vector for each depth before the norm; zero at the start.
+
+    >>> meta = MetaLearner(16, 2, depth=3)
+    >>> meta(torch.randn(1, 6, 3, 16)).shape  # 6 positions, 3 layers of each
+    torch.Size([1, 6, 16])
     """
 
     def __init__(
