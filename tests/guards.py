@@ -129,6 +129,7 @@ def places(root: Path, stem: str) -> dict[str, bool]:
         f"tests/test_bench_{stem}.py": some(f"tests/test_bench_{stem}.py"),
         f"results/{stem}/bench.json": some(f"results/{stem}/bench.json"),
         f"book/costs/{stem}.md": f"{{costs}} {stem}\n" in text(f"book/costs/{stem}.md"),
+        f"book/api/{stem}.md": f"{{api}} {stem}\n" in text(f"book/api/{stem}.md"),
         f"assignments/{stem}/{stem}.ipynb": some(f"assignments/{stem}/{stem}.ipynb"),
         f"assignments/{stem}/mistakes.toml: at least {FEWEST_MISTAKES}": planted >= FEWEST_MISTAKES,
         f"book/_static/assignments/{stem}.ipynb": some(f"book/_static/assignments/{stem}.ipynb"),

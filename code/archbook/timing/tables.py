@@ -19,7 +19,9 @@ from archbook.timing.works import Work
 Size = dict[str, Any]
 Works = dict[str, Work]
 
-STEP, FORWARD = PASSES = ("forward+backward", "forward")
+STEP = "forward+backward"
+FORWARD = "forward"
+PASSES = (STEP, FORWARD)
 
 
 @dataclass(frozen=True)
