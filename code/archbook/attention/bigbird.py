@@ -71,6 +71,8 @@ class BigBirdAttention(CachedAttention):
     torch.Size([1, 2, 30, 8])
     """
 
+    shaped_by = {"block": "block", "window": "window", "global_blocks": "global_blocks"}
+
     random: Tensor
 
     def __init__(

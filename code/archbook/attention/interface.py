@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from archbook.checks import (
     as_size,
@@ -16,11 +16,12 @@ from archbook.checks import (
     require_mask,
     require_tensor,
 )
+from archbook.shaped import Shaped
 
 S = TypeVar("S")
 
 
-class Attention(nn.Module):
+class Attention(Shaped):
     """Queries read keys and values; heads are given, projections are the caller's.
 
     mask: True = real key; a padded key changes neither values nor gradients. group: None lets every

@@ -67,6 +67,8 @@ class PerformerAttention(SteppedAttention[LinearState]):
     True
     """
 
+    shaped_by = {"kernel": "kernel"}
+
     projection: Tensor
 
     def __init__(

@@ -8,10 +8,13 @@ from archbook.checks import require_finite, require_input, require_positive_int
 from archbook.egnn.layer import mlp, safe_sqrt
 from archbook.egnn.network import sum_by_graph
 from archbook.egnn.pairs import EdgeList
+from archbook.shaped import Shaped
 
 
-class Gaussians(nn.Module):
+class Gaussians(Shaped):
     """exp(-(d / s - k)^2 / 2) for k = 0 .. count - 1: centres and widths s from 0 to `reach`."""
+
+    shaped_by = {"gaussians": "count", "reach": "reach"}
 
     def __init__(self, count: int, reach: float):
         super().__init__()
@@ -20,7 +23,7 @@ class Gaussians(nn.Module):
             raise ValueError(
                 f"wanted gaussians >= 2 and a finite reach > 0, given {count} and {reach}"
             )
-        self.count, self.s = count, reach / (count - 1)
+        self.count, self.reach, self.s = count, reach, reach / (count - 1)
 
     def forward(self, distance: Float[Tensor, "edges 1"]) -> Float[Tensor, "edges count"]:
         k = torch.arange(self.count, dtype=distance.dtype, device=distance.device)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archbook.checks import require_finite, require_input, require_positive_int
+from archbook.shaped import Shaped
 
 # Nets that read text off game screens: League of Legends, Apex Legends, Sea of Thieves.
 GAME_CNNS = {
@@ -65,7 +66,7 @@ def pooled_size(height: int, width: int, pools: Sequence[tuple[int, int]]) -> in
     return height * width
 
 
-class FoldedNet(nn.Module):
+class FoldedNet(Shaped):
     """A CNN that answers for `fold` images in one pass: `body`, then the linear `head`.
 
     It reads groups, made by `fold_images`, and gives logits for `unfold_logits`. All images of a
@@ -81,6 +82,8 @@ class FoldedNet(nn.Module):
     >>> Line(fold=2)(torch.rand(5, 2, 8, 8)).shape
     torch.Size([5, 6])
     """
+
+    shaped_by = {name: name for name in ("channels", "height", "width", "classes", "fold")}
 
     body: nn.Sequential
     head: nn.Linear

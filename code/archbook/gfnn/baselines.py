@@ -19,9 +19,10 @@ from archbook.gfnn.network import (
     run_layers,
 )
 from archbook.gfnn.orders import dense
+from archbook.shaped import Shaped
 
 
-class MLP(nn.Module):
+class MLP(Shaped):
     """The plain network: one expert, no grid. Glorot's uniform weights, zero biases.
 
     `hidden` as in `GridFunctionedNetwork`.
@@ -30,6 +31,8 @@ class MLP(nn.Module):
     >>> model(torch.rand(5, 2)).shape
     torch.Size([5, 1])
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class FourierMLP(nn.Module):
         return self.mlp(torch.cat([turns.cos(), turns.sin()], -1))
 
 
-class PhaseFunctionedNetwork(nn.Module):
+class PhaseFunctionedNetwork(Shaped):
     """PFNN (Holden et al. 2017): a network on a cyclic grid of four nodes on one axis, the phase.
 
     phase (batch,), in turns: 0 and 1 are the same. 4 P stored numbers, 4 P + M multiply-adds.
@@ -108,6 +111,8 @@ class PhaseFunctionedNetwork(nn.Module):
     >>> torch.allclose(model(x, torch.zeros(5)), model(x, torch.ones(5)))  # one place
     True
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,
@@ -143,7 +148,7 @@ class PhaseFunctionedNetwork(nn.Module):
         return f"activation={self.activation!r}"
 
 
-class ModeAdaptiveNetwork(nn.Module):
+class ModeAdaptiveNetwork(Shaped):
     """MANN (Zhang et al. 2018): the weights of the experts come from a second network.
 
     omega(z) = softmax(gate(z)), z (batch, gate_features) being the part of the input that the gate
@@ -156,6 +161,8 @@ class ModeAdaptiveNetwork(nn.Module):
     >>> model(x, z).shape, model.omega(z).shape
     (torch.Size([5, 2]), torch.Size([5, 6]))
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from archbook.checks import require_choice, require_finite, require_input, require_positive_int
 from archbook.gfnn.orders import Mixing, mixing
 from archbook.gfnn.weights import Grid
+from archbook.shaped import Shaped
 
 ACTIVATIONS = {  # the ReLU is here to show what it breaks: a network with it is not C1 in g
     "elu": F.elu,
@@ -24,7 +25,7 @@ ACTIVATIONS = {  # the ReLU is here to show what it breaks: a network with it is
 INITS = ("independent", "tied")
 
 
-class ExpertLinear(nn.Module):
+class ExpertLinear(Shaped):
     """The parameters of one layer of all experts: W (experts, out, in), b (experts, out).
 
     init: every expert is drawn by itself ("independent"), or all are copies of one draw ("tied");
@@ -75,6 +76,8 @@ class GridLinear(ExpertLinear):
     torch.Size([20, 2, 3])
     """
 
+    shaped_by = {"grid_shape": "grid.shape", "cyclic": "grid.cyclic", "edges": "grid.edges"}
+
     def __init__(
         self,
         in_features: int,
@@ -120,7 +123,7 @@ class GridLinear(ExpertLinear):
         return f"{super().extra_repr()}, {grid}, edges={self.grid.edges!r}"
 
 
-class GridFunctionedNetwork(nn.Module):
+class GridFunctionedNetwork(Shaped):
     """A network whose parameters are blended of a grid of experts, for every sample anew.
 
     W^l(g) = sum_k omega_k(g) W_k^l, b^l(g) likewise; h^0 = x, h^l = act(W^l(g) h^(l-1) + b^l(g)),
@@ -146,6 +149,8 @@ class GridFunctionedNetwork(nn.Module):
     >>> torch.allclose(model(x, g + once_round), model(x, g), atol=1e-5)
     True
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,

@@ -14,11 +14,12 @@ from archbook.checks import (
     value_checks,
 )
 from archbook.lmu.memory import LegendreMemory
+from archbook.shaped import Shaped
 
 Activation = Callable[[Tensor], Tensor]
 
 
-class LMU(nn.Module):
+class LMU(Shaped):
     """The parallel LMU (2021, Eqs. 18-20): no path leads from the output back into the memory.
 
     u_t = f_1(U_x x_t + b_u), m_t = memory(u)_t, o_t = f_2(U_m m_t + W_x x_t + b_o).
@@ -36,6 +37,8 @@ class LMU(nn.Module):
     >>> torch.allclose(o_1, model(x)[:, 0], atol=1e-5)
     True
     """
+
+    shaped_by = {"write_activation": "f_1", "activation": "f_2"}
 
     def __init__(
         self,

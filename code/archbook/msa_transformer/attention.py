@@ -24,16 +24,19 @@ from archbook.checks import (
     require_positive_int,
 )
 from archbook.msa_transformer.padding import AlignmentMask
+from archbook.shaped import Shaped
 
 TIES = ("sqrt", "mean", "none")
 
 
-class AxialAttention(nn.Module):
+class AxialAttention(Shaped):
     """What both axes share: projections, heads, the two layouts.
 
     Fused attention has no second derivatives: a penalty on gradients runs inside
     `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
     """
+
+    shaped_by = {"heads": "heads"}
 
     def __init__(self, hidden: int, heads: int, dropout: float = 0.0):
         super().__init__()
@@ -119,6 +122,8 @@ class TiedRowAttention(AxialAttention):
     >>> weights.shape, torch.allclose(weights.sum(-1), torch.ones(1, 2, 6))
     (torch.Size([1, 2, 6, 6]), True)
     """
+
+    shaped_by = {"heads": "heads", "tie": "tie"}
 
     def __init__(self, hidden: int, heads: int, dropout: float = 0.0, *, tie: str = "sqrt"):
         super().__init__(hidden, heads, dropout)

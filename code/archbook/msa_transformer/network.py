@@ -22,6 +22,7 @@ from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention
 from archbook.msa_transformer.contacts import ContactHead
 from archbook.msa_transformer.neighbours import NeighbourEmbedding
 from archbook.msa_transformer.padding import PLACE, AlignmentMask
+from archbook.shaped import Shaped
 from archbook.vocabulary import PADDING, START
 
 ROW_POSITIONS = ("learned", "query", "none")
@@ -141,7 +142,7 @@ class LetterHead(nn.Module):
         return linear(self.norm(nn.functional.gelu(self.dense(x))), table, self.bias)
 
 
-class MSATransformer(nn.Module):
+class MSATransformer(Shaped):
     """Blocks of tied row and column attention over a tokenised alignment (Rao et al., 2021).
 
     Tokens are ids of `archbook.data.alignments` (fair-esm's): start 0, padding 1, mask 32; row 0
@@ -159,6 +160,8 @@ class MSATransformer(nn.Module):
     >>> model.row_attentions(tokens).shape
     torch.Size([1, 2, 2, 5, 5])
     """
+
+    shaped_by = {"start_token": "start_token"}
 
     def __init__(
         self,

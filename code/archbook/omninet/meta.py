@@ -20,6 +20,7 @@ from archbook.attention.interface import check_mask, no_later
 from archbook.checks import as_size, require_choice, require_finite, require_input
 from archbook.omninet.block import Heads, repeated, stateless
 from archbook.omninet.stacking import POOLS
+from archbook.shaped import Shaped
 
 QUERIES = ("all", "top")
 AUTO_TOKENS = 2048  # stacked tokens up to which `choose_meta` takes full attention
@@ -39,7 +40,7 @@ def choose_meta(tokens: int) -> Kind:
     return Full() if as_size("tokens", tokens) <= AUTO_TOKENS else Performer()
 
 
-class MetaLearner(nn.Module):
+class MetaLearner(Shaped):
     """Pool over depth of W_o Attn(LN T), T all tokens of `depth` layers, position after position.
 
     No residual of its own and no bias, so that W_o = 0 gives zero. pool: "max" (by feature),
@@ -56,6 +57,8 @@ class MetaLearner(nn.Module):
     >>> meta(torch.randn(1, 6, 3, 16)).shape  # 6 positions, 3 layers of each
     torch.Size([1, 6, 16])
     """
+
+    shaped_by = {name: name for name in ("meta", "depth", "pool", "query", "causal")}
 
     def __init__(
         self,
@@ -85,7 +88,7 @@ class MetaLearner(nn.Module):
             )
         self.heads = Heads(hidden, heads, bias=False)
         self.hidden, self.depth, self.pool, self.query = hidden, depth, pool, query
-        self.group = depth if causal else None
+        self.causal, self.group = causal, depth if causal else None
         self.meta = meta
         self.norm = nn.LayerNorm(hidden)
         self.attention = meta.build(hidden // heads, depth, length)

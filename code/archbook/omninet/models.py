@@ -18,6 +18,7 @@ from archbook.checks import (
 )
 from archbook.omninet.block import initialise
 from archbook.omninet.network import OmniNet, StackState, Transformer
+from archbook.shaped import Shaped
 
 READOUTS = ("mean", "token")
 
@@ -62,13 +63,15 @@ class TokenEmbedding(nn.Module):
         return self.tokens(tokens) + self.positions[first:last]
 
 
-class PatchEmbedding(nn.Module):
+class PatchEmbedding(Shaped):
     """An image cut into squares (Dosovitskiy et al., 2021): one token each, plus its position.
 
     >>> embed = PatchEmbedding((3, 8, 12), patch=4, hidden=16)
     >>> embed(torch.rand(5, 3, 8, 12)).shape  # 2 x 3 patches
     torch.Size([5, 6, 16])
     """
+
+    shaped_by = {"image": "image", "patch": "patch"}
 
     def __init__(self, image: tuple[int, int, int], patch: int, hidden: int):
         super().__init__()

@@ -13,6 +13,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from archbook.weights.own import require_records, told_by
+
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
 
@@ -79,6 +81,8 @@ def load(name: str, folder: Path = FOLDER) -> nn.Module:
             "install archbook again"
         )
     network = build(shipped)
+    if (told := told_by(content)) is not None:  # the first files tell it in the manifest alone
+        require_records(network, told)
     weights = safetensors.torch.load(content)
     network.load_state_dict({name: weight.float() for name, weight in weights.items()})
     return network.eval()
