@@ -32,6 +32,7 @@ SLOW = {
     "folded_cnn.cost",
     "running.cosine_adam",
     "running.fit",
+    "running.fit_best",
     "running.warmed_adamw",
     "timing.limit_of",
     "timing.precisions",

@@ -147,6 +147,14 @@ def fit_best(
     results file holds: METRIC, `step`, and over the looks `curve_step`, `curve_loss` (the mean
     since the last look) and `curve_METRIC`. `score` is called in evaluation mode and makes no
     gradients. Not for sharded models, of which no process can keep a copy.
+
+    >>> model, x = torch.nn.Linear(1, 1), torch.rand(50, 1)
+    >>> loss = lambda: (model(x) - 2 * x - 1).square().mean()
+    >>> rule = cosine_adam(model, learning_rate=0.1, steps=200)
+    >>> more = dict(steps=200, rule=rule, looks=10)
+    >>> chosen, found = fit_best(Run(quiet=True), model, loss, lambda: loss().item(), **more)
+    >>> chosen.training, len(found["curve_valid_loss"]), found["valid_loss"] < 0.01
+    (False, 10, True)
     """
     chosen = copy.deepcopy(model)
     sign = 1 if best == "lowest" else -1
