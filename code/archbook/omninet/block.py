@@ -85,7 +85,8 @@ class Block(Shaped):
         ffn = as_size("ffn", ffn)
         self.norm, self.heads = nn.LayerNorm(hidden), Heads(hidden, heads)
         self.attention = FullAttention()
-        self.causal, self.group = causal, 1 if causal else None
+        self.causal = causal
+        self.group = 1 if causal else None
         self.ffn_norm, self.ffn = nn.LayerNorm(hidden), FeedForward(hidden, ffn, dropout)
         self.drop = nn.Dropout(dropout)
 

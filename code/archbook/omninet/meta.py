@@ -88,7 +88,8 @@ class MetaLearner(Shaped):
             )
         self.heads = Heads(hidden, heads, bias=False)
         self.hidden, self.depth, self.pool, self.query = hidden, depth, pool, query
-        self.causal, self.group = causal, depth if causal else None
+        self.causal = causal
+        self.group = depth if causal else None
         self.meta = meta
         self.norm = nn.LayerNorm(hidden)
         self.attention = meta.build(hidden // heads, depth, length)
