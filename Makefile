@@ -33,8 +33,7 @@ BENCHMARKS  := $(sort $(wildcard benchmarks/bench_$(CHAPTER).py))
 
 # What the pages are made of.
 BOOK_SOURCES := _config.yml _toc.yml pyproject.toml CHANGELOG.md CITATION.cff tools/address.py \
-	tools/first_cell.py code/archbook/verdicts.py \
-	code/archbook/__init__.py \
+	tools/first_cell.py $(wildcard code/archbook/*.py code/archbook/*/*.py) \
 	$(wildcard assignments/*/*.ipynb assignments/*/mistakes.toml) \
 	$(shell find book results -type f -not -path '*/.*' -not -path '*/__pycache__/*' 2>/dev/null)
 
@@ -203,7 +202,7 @@ parity: $(PARITY_VENV)/.installed ## optional: compare with peer libraries, in a
 
 # The tests of the package; the others are of pages, tools and this repository.
 OF_THE_PACKAGE := $(filter-out %_parity.py $(patsubst %, tests/test_%.py, \
-	address alone assignments% book browser claims costs discovery files live mutants notebooks phone \
+	address alone api assignments% book browser claims costs discovery files live mutants notebooks phone \
 	plain_notebooks print printed release repository search tools weight workflows), $(wildcard tests/test_*.py))
 
 .PHONY: lowest

@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "__init__": (set(), set()),
     # shared rooms
     "attached": (set(), {"torch"}),
-    "attention": ({"autocast", "checks"}, TENSORS),
+    "attention": ({"autocast", "checks", "shaped"}, TENSORS),
     "autocast": (set(), {"torch"}),
     "awake": (set(), set()),
     "checks": ({"autocast"}, {"torch"}),
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
     "dca": ({"autocast", "checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
+    "shaped": (set(), {"torch"}),
     "plotting": (set(), {"matplotlib", "cycler", "PIL", "IPython"}),
     "running": (
         {"checks", "files", "weights"},
@@ -40,14 +41,14 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "timing": ({"files", "running"}, {"torch", "numpy"}),
     "verdicts": (set(), {"numpy", "scipy"}),
     "vocabulary": (set(), set()),
-    "weights": (set(), {"torch", "safetensors"}),
+    "weights": ({"shaped"}, {"torch", "safetensors"}),
     # chapters: no data, no plotting, no other chapter
-    "egnn": ({"attached", "checks"}, TENSORS),
-    "folded_cnn": ({"checks"}, TENSORS | {"einops"}),
-    "gfnn": ({"checks"}, TENSORS),
-    "lmu": ({"autocast", "checks"}, TENSORS),
-    "msa_transformer": ({"attached", "checks", "dca", "vocabulary"}, TENSORS),
-    "omninet": ({"attention", "checks"}, TENSORS),
+    "egnn": ({"attached", "checks", "shaped"}, TENSORS),
+    "folded_cnn": ({"checks", "shaped"}, TENSORS | {"einops"}),
+    "gfnn": ({"checks", "shaped"}, TENSORS),
+    "lmu": ({"autocast", "checks", "shaped"}, TENSORS),
+    "msa_transformer": ({"attached", "checks", "dca", "shaped", "vocabulary"}, TENSORS),
+    "omninet": ({"attention", "checks", "shaped"}, TENSORS),
 }
 
 
@@ -129,6 +130,7 @@ def places(root: Path, stem: str) -> dict[str, bool]:
         f"tests/test_bench_{stem}.py": some(f"tests/test_bench_{stem}.py"),
         f"results/{stem}/bench.json": some(f"results/{stem}/bench.json"),
         f"book/costs/{stem}.md": f"{{costs}} {stem}\n" in text(f"book/costs/{stem}.md"),
+        f"book/api/{stem}.md": f"{{api}} {stem}\n" in text(f"book/api/{stem}.md"),
         f"assignments/{stem}/{stem}.ipynb": some(f"assignments/{stem}/{stem}.ipynb"),
         f"assignments/{stem}/mistakes.toml: at least {FEWEST_MISTAKES}": planted >= FEWEST_MISTAKES,
         f"book/_static/assignments/{stem}.ipynb": some(f"book/_static/assignments/{stem}.ipynb"),

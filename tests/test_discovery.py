@@ -124,19 +124,21 @@ def test_with_an_address_a_page_has_a_picture(discovery, tmp_path: Path, page: s
 
 @pytest.mark.book
 @every_chapter
-def test_under_a_title_stand_paper_code_results_notation_and_assignment(stem: str):
+def test_under_a_title_stand_paper_code_api_results_notation_and_assignment(stem: str):
     text = text_of(f"book/{stem}.html")
     (line,) = re.findall(r'</h1>\s*<p class="chapter-line">(.*?)</p>', text)
     words = re.sub(r"<[^>]+>", "", line).split(" · ")
     assert [word.partition(":")[0] for word in words] == [
         "Paper",
         "Code",
+        "API",
         "Results",
         "Notation",
         "Assignment",
     ]
     assert re.search(r'href="https://[^"]+">Paper', line)
     assert f'href="costs/{stem}.html"' in line
+    assert f'href="api/{stem}.html"' in line
     anchor = f"notation-{stem.replace('_', '-')}"
     assert f'href="notation.html#{anchor}"' in line
     assert f'id="{anchor}"' in text_of("book/notation.html")

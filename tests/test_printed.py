@@ -18,9 +18,16 @@ from pypdf import PageObject, PdfReader
 from pypdf.generic import DictionaryObject
 from tools.address import package_version
 from tools.chapters import chapters
-from tools.notebooks import pages_in_toc
 from tools.printed import DOCUMENT, HTML, PDF
-from tools.printed.join import Page, contents, entries, join, name_of, solutions
+from tools.printed.join import (
+    Page,
+    contents,
+    entries,
+    join,
+    name_of,
+    printed_pages,
+    solutions,
+)
 
 COLUMN = {"width": 643, "height": 900}  # A4 without its margins, in CSS pixels
 
@@ -28,8 +35,9 @@ COLUMN = {"width": 643, "height": 900}  # A4 without its margins, in CSS pixels
 
 CHAPTER = """<article class="bd-article"><section id="a-title">
 <h1>1. A title<a class="headerlink" href="#a-title">#</a></h1>
-<p class="chapter-line"><a href="https://arxiv.org/abs/1">Paper</a> ·
-<a href="costs/lmu.html">Results</a> · <a href="../_static/assignments/lmu.ipynb">Assignment</a></p>
+<p class="chapter-line"><a href="https://arxiv.org/abs/1">Paper</a> · <a
+href="api/lmu.html">API</a> · <a href="costs/lmu.html">Results</a> · <a
+href="../_static/assignments/lmu.ipynb">Assignment</a></p>
 <details class="hide"><summary>Code of Fig. 1.1</summary><pre>hidden</pre></details>
 <p>Let <span class="math">x</span>, then <span class="math">y</span> holds.</p>
 <figure><a href="../_images/one.png"><picture><source srcset="narrow.png">
@@ -84,10 +92,16 @@ def test_a_download_has_no_link_while_there_is_no_address(chapter: Page):
     assert line.endswith("Results (p. 000)")
 
 
+def test_a_page_that_is_not_printed_has_no_link_while_there_is_no_address(chapter: Page):
+    line = chapter.article.select(".chapter-line")[0].get_text()
+    assert re.sub(r"\s+", " ", line).startswith("Paper · Results")
+
+
 def test_a_download_has_its_public_address(site: Path):
     page = Page(site, "book/lmu", PAGES, "https://a.org/")
-    (link,) = (one for one in page.article.select("a") if one.get_text() == "Assignment")
-    assert link["href"] == "https://a.org/_static/assignments/lmu.ipynb"
+    found = {one.get_text(): one["href"] for one in page.article.select("a")}
+    assert found["Assignment"] == "https://a.org/_static/assignments/lmu.ipynb"
+    assert found["API"] == "https://a.org/book/api/lmu.html"
 
 
 def test_what_only_a_screen_can_use_goes_and_the_picture_stays(chapter: Page):
@@ -164,7 +178,7 @@ def test_every_page_stands_in_the_document_with_the_solutions_behind_the_chapter
     document: BeautifulSoup,
 ):
     order = [one["id"] for one in document.select("section.page")]
-    wanted = [name_of(page) for page in pages_in_toc()]
+    wanted = [name_of(page) for page in printed_pages()]
     wanted.insert(wanted.index(name_of(f"book/{chapters()[-1]}")) + 1, "solutions")
     assert order == ["cover", "contents", *wanted]
 

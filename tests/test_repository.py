@@ -183,6 +183,7 @@ BROKEN: dict[str, Callable[[Path], None]] = {
         root / "book/references.bib", "{chilkuri2021parallelizing,", "{chilkuri,"
     ),
     "book/costs": lambda root: (root / "book/costs/lmu.md").unlink(),
+    "book/api": lambda root: (root / "book/api/lmu.md").unlink(),
     "book/intro.md: a card": lambda root: replace(root / "book/intro.md", "- chapter: lmu\n", ""),
     "book/intro.md: a row": lambda root: replace(root / "book/intro.md", "| {doc}`lmu`", "| LMU"),
     "book/teaching.md": lambda root: replace(root / "book/teaching.md", "{doc}`LMU <lmu>`", "LMU"),

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 import archbook.running.shipping
+from archbook.lmu import LegendreMemory
 from archbook.running import Run, Ship, main
 from archbook.weights import load, names
+from archbook.weights.own import told_by
 from archbook.weights.shipped import manifest
 
 
@@ -111,3 +113,20 @@ def test_what_is_shipped_already_stays_in_the_manifest(experiment):
     path.write_text(json.dumps(lines))
     experiment("--size full --again")
     assert names(folder) == ["other/net", "toy/line"]
+
+
+def test_a_shipped_file_tells_what_shapes_its_network(experiment):
+    def measure(config: Config, run: Run) -> dict:
+        run.offer(LegendreMemory(order=2, theta=8.0), order=2, theta=8.0)
+        return {"score": 2.0}
+
+    ship = dataclasses.replace(SHIP, recompute=lambda network: 2.0)
+    folder = experiment(ship=ship, measure=measure)
+    told = told_by((folder / "toy/line.safetensors").read_bytes())
+    assert told == {"": {"order": 2, "theta": 8.0, "discretization": "zoh"}}
+    path = folder / "manifest.json"
+    lines = json.loads(path.read_text())
+    lines["toy/line"]["arguments"]["theta"] = 9.0
+    path.write_text(json.dumps(lines))
+    with pytest.raises(ValueError, match=r"theta=9.0 for a LegendreMemory, given theta=8.0"):
+        load("toy/line", folder)

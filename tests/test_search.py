@@ -27,6 +27,10 @@ QUERIES = {
     "square root": "book/msa_transformer.html#",
     "QM9 molecules": "book/egnn.html#",
     "Shakespeare": "book/omninet.html#",
+    # names of the package, as they are written
+    "legendre_readout": "book/api/lmu.html#api-lmu-legendre-readout",
+    "FoldedClassifier": "book/api/folded_cnn.html#api-folded-cnn-foldedclassifier",
+    "sum_by_graph": "book/api/egnn.html#api-egnn-sum-by-graph",
     # the rest of the book
     "changelog": "book/about.html#changelog",
     "quartiles": "book/costs.html#",

@@ -1,5 +1,5 @@
-"""The line under each chapter's title, *Paper · Code · Results · Notation · Assignment*, and the
-footer of every page. Both go into the finished page, so the notebooks stay what they are.
+"""The line under each chapter's title, *Paper · Code · API · Results · Notation · Assignment*, and
+the footer of every page. Both go into the finished page, so the notebooks stay what they are.
 """
 
 import re
@@ -40,6 +40,7 @@ def line(app: Sphinx, stem: str, pathto) -> str:
         link("Code", f"{address.repository}/tree/main/{code}")
         if address
         else f"Code: <code>{code}</code>",
+        link("API", pathto(f"book/api/{stem}")),
         link("Results", pathto(f"book/costs/{stem}")),
         link("Notation", pathto("book/notation") + f"#notation-{stem.replace('_', '-')}"),
         link("Assignment", pathto(f"_static/assignments/{stem}.ipynb", 1)),

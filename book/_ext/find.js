@@ -2,6 +2,7 @@
 (() => {
   "use strict";
   const K = 1.2, B = 0.6, TITLE = 5, PAGE = 1.2, PHRASE = 8, MOST = 30, AROUND = 90;
+  const API = "book/api/", NAME = /_|.[A-Z]/; // a name as code writes it, no word of a sentence
 
   // "Equivariant networks" -> ["equivariant", "network"]: lower case, no accents, no plural.
   function words(text) {
@@ -51,6 +52,14 @@
     }, 0) / choice.length;
   }
 
+  // Whether a section is of the very name that was typed, and no chapter is called so.
+  function isNamed(document, query) {
+    return document.section.at.startsWith(API) && document.section.title === query &&
+      NAME.test(query) && !synonyms[query.toLowerCase()] &&
+      !documents.some((one) => !one.section.page && !one.section.at.startsWith(API) &&
+        words(query).every((word) => one.title.includes(word)));
+  }
+
   function find(query) {
     const terms = asked(query);
     const phrase = words(query).join(" ");
@@ -60,7 +69,8 @@
       let total = met.reduce((sum, choices) => sum + Math.max(...choices
         .filter((choice) => has(document, choice)).map((choice) => score(document, choice, rarity))), 0);
       if (terms.length > 1 && ` ${document.title.join(" ")} `.includes(` ${phrase} `)) total += PHRASE;
-      return { document, met: met.length, total: total * document.section.weight };
+      total *= isNamed(document, query.trim()) ? Infinity : document.section.weight;
+      return { document, met: met.length, total };
     }).filter((one) => one.met > 0);
     const most = Math.max(0, ...ranked.map((one) => one.met));
     return ranked.filter((one) => one.met === most)

@@ -28,10 +28,13 @@ SKIPPED = (
     nodes.comment,
     nodes.system_message,
 )
-# Who asks for a chapter's subject wants the chapter, not a row about it in a table of all chapters.
-CHAPTER, ITS_SECTIONS, OF_TABLES = 2.0, 1.5, 0.5
+# Who asks for a chapter's subject wants the chapter, not a row about it in a table of all chapters,
+# nor the class of that name.
+CHAPTER, ITS_SECTIONS, OF_TABLES, OF_API = 2.0, 1.5, 0.5, 0.2
 TABLES = ("book/notation", "book/claims", "book/costs/")
-FULL_TABLES = "bench-table"  # numbers that nobody searches for
+API = "book/api/"
+# Numbers that nobody searches for, and names that have sections of their own.
+UNSEARCHED = {"bench-table", "api-names"}
 SPHINX = re.compile(
     r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^>]*></script>'
 )
@@ -46,7 +49,7 @@ def said(node: nodes.Node) -> Iterator[str]:
             continue
         elif isinstance(child, pending_xref) and child["reftype"] == "eq":
             continue  # the label of an equation
-        elif isinstance(child, nodes.Element) and FULL_TABLES not in child.get("classes", []):
+        elif isinstance(child, nodes.Element) and not UNSEARCHED & set(child.get("classes", [])):
             yield from said(child)
             if not isinstance(child, nodes.Inline):
                 yield " "
@@ -55,6 +58,8 @@ def said(node: nodes.Node) -> Iterator[str]:
 def weight(document: str, is_chapter: bool, top: bool) -> float:
     if is_chapter:
         return CHAPTER if top else ITS_SECTIONS
+    if document.startswith(API):
+        return OF_API
     whole = top and not document.startswith(TABLES[-1])
     return OF_TABLES if document.startswith(TABLES) and not whole else 1
 

@@ -12,6 +12,8 @@ from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
 
 from archbook.autocast import DEVICES
 
+__all__ = ["value_checks"]  # the requirements themselves are the models' own
+
 
 class _Switch(threading.local):
     """Of one thread: others go on checking, and none can leave it switched off for all."""
@@ -28,6 +30,17 @@ class value_checks(ContextDecorator):
     Reading a value makes a GPU wait for its queue; a training loop that trusts its data may
     switch them off. Checks of shape, dtype and device cost nothing and always run.
     Under torch.compile and in the transforms of torch.func (vmap, grad) no value is read.
+
+    >>> from archbook.lmu import LMU
+    >>> model, x = LMU(1, 4, 1, order=4, theta=16.0), torch.full((1, 20, 1), torch.nan)
+    >>> with value_checks(False):
+    ...     y = model(x)
+    >>> bool(y.isnan().any())
+    True
+    >>> model(x)
+    Traceback (most recent call last):
+        ...
+    ValueError: wanted x to be finite, given 20 NaN or infinite of 20
     """
 
     # A class, since torch.compile traces no context made of a generator on torch 2.6.

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from archbook.running import device_name, environment, read_results
 from archbook.timing import precisions
 
+__all__ = ["assert_same_module"]  # the rest writes the book's pages
+
 
 def assert_same_module(mine: nn.Module, reference: nn.Module, *inputs: Any, **kwargs: Any) -> None:
     """Fail unless both modules give equal outputs and equal gradients, in float64.
@@ -21,6 +23,15 @@ def assert_same_module(mine: nn.Module, reference: nn.Module, *inputs: Any, **kw
     initial weight of 0.001 would hide a mistake below the tolerance) and are loaded into `mine`:
     same names, same shapes. Compared are all outputs, in tuples, lists, dicts and dataclasses,
     and the gradients of all parameters and of all floating-point inputs. `kwargs` go to forward.
+
+    >>> mine = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU())
+    >>> reference = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh())
+    >>> assert_same_module(mine, mine, torch.randn(5, 3))
+    >>> assert_same_module(mine, reference, torch.randn(5, 3))
+    Traceback (most recent call last):
+        ...
+    AssertionError: output: Tensor-likes are not close!
+    ...
     """
     for module in (mine, reference):
         if not isinstance(module, nn.Module):

@@ -25,6 +25,8 @@ ON_SCREEN_ONLY = (
     ".headerlink, details.hide, .live, .doors, .toctree-wrapper, source, script, style, "
     "figure.gfnn, .sd-summary-state-marker, .sd-stretched-link"
 )
+# Pages to look things up in, beside the code: a search finds them, no reader turns them.
+REFERENCE = "book/api"
 # The tables behind the costs' answers: they would fill a hundred pages.
 MEASUREMENTS = "details .bench-table"
 NOT_PRINTED = " Its tables are not printed here."
@@ -130,10 +132,10 @@ class Page:
             link["class"] = "outside"
             return
         path, _, anchor = target.partition("#")
-        page = posixpath.normpath(f"{self.folder}/{path}").removesuffix(".html")
-        page = page if path else self.name
+        place = posixpath.normpath(f"{self.folder}/{path}")
+        page = place.removesuffix(".html") if path else self.name
         if page not in self.all_pages:
-            self.lead_out(link, page)
+            self.lead_out(link, place)
             return
         name = name_of(page, anchor)
         link["href"] = f"#{name}"
@@ -141,7 +143,8 @@ class Page:
             link.insert_after(page_reference(name))
 
     def lead_out(self, link: Tag, path: str) -> None:
-        """A file to download: at the public address; as long as there is none, nowhere."""
+        """A file to download, or a page of the reference: at the public address; as long as there
+        is none, nowhere."""
         before = link.previous_sibling
         if self.pages_address is not None:
             link["href"], link["class"] = f"{self.pages_address}{path}", "outside"
@@ -286,10 +289,14 @@ def config(root: Path = ROOT) -> dict[str, str]:
     return yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
 
 
+def printed_pages(root: Path = ROOT) -> list[str]:
+    return [page for page in pages_in_toc(root) if not page.startswith(REFERENCE)]
+
+
 def join(html: Path, root: Path) -> tuple[str, list[Entry]]:
     """The whole document, to lie in a folder beside `html`, and what its contents list."""
     said = config(root)
-    names = pages_in_toc(root)
+    names = printed_pages(root)
     address = public_address(root)
     pages = [Page(html, name, names, address and address.pages) for name in names]
     pages[0].heading.string = "Preface"  # its own title is the book's, which is on the cover

@@ -15,7 +15,13 @@ from archbook.checks import as_size, require_like, require_tensor
 
 @dataclass(frozen=True)
 class BigBird(Kind):
-    """Attention between blocks of `block` positions; made for sequences up to one length."""
+    """Attention between blocks of `block` positions; made for sequences up to one length.
+
+    >>> layer = BigBird(block=4, window=3).build(head_dim=8, length=32)
+    >>> q = k = v = torch.randn(1, 2, 32, 8)
+    >>> layer(q, k, v, group=1).shape
+    torch.Size([1, 2, 32, 8])
+    """
 
     block: int = 8
     window: int = 3  # blocks around a block, itself included
@@ -58,7 +64,14 @@ class BigBirdAttention(CachedAttention):
     window of one block then wants whole positions in it. As many queries as keys.
     O(keys (window + global + random) block head_dim) time and memory; the selected keys are copied,
     a map of all pairs is never formed.
+
+    >>> layer = BigBirdAttention(32, block=4)
+    >>> q = k = v = torch.randn(1, 2, 30, 8)  # at most 32 tokens
+    >>> layer(q, k, v).shape
+    torch.Size([1, 2, 30, 8])
     """
+
+    shaped_by = {"block": "block", "window": "window", "global_blocks": "global_blocks"}
 
     random: Tensor
 

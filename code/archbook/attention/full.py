@@ -15,7 +15,13 @@ CHUNK = 256  # queries whose causal attention is computed at a time
 
 
 class KeyValueCache(NamedTuple):
-    """All keys and values so far, and which of them are real."""
+    """All keys and values so far, and which of them are real.
+
+    >>> q = k = v = torch.randn(1, 2, 6, 4)
+    >>> _, cache = FullAttention().prefill(q, k, v, group=1)
+    >>> cache.k.shape, cache.real.shape
+    (torch.Size([1, 2, 6, 4]), torch.Size([1, 6]))
+    """
 
     k: Float[Tensor, "batch heads keys head_dim"]
     v: Float[Tensor, "batch heads keys head_dim"]
@@ -23,7 +29,15 @@ class KeyValueCache(NamedTuple):
 
 
 class CachedAttention(SteppedAttention[KeyValueCache]):
-    """Attention that decodes from all keys and values so far."""
+    """Attention that decodes from all keys and values so far.
+
+    >>> q = k = v = torch.randn(1, 2, 6, 4)
+    >>> y, cache = FullAttention().prefill(q, k, v, group=1)
+    >>> new = torch.randn(1, 2, 1, 4)
+    >>> y, cache = FullAttention().step(new, new, new, state=cache)
+    >>> y.shape, cache.k.shape
+    (torch.Size([1, 2, 1, 4]), torch.Size([1, 2, 7, 4]))
+    """
 
     def prefill(self, q, k, v, *, group: int, mask: Tensor | None = None):
         group = as_size("group", group)
@@ -50,7 +64,15 @@ class CachedAttention(SteppedAttention[KeyValueCache]):
 
 @dataclass(frozen=True)
 class Full(Kind):
-    """Softmax attention over all keys: exact, and quadratic in their number."""
+    """Softmax attention over all keys: exact, and quadratic in their number.
+
+    >>> layer = Full().build(head_dim=4)
+    >>> q = k = v = torch.randn(1, 2, 6, 4)
+    >>> layer(q, k, v).shape
+    torch.Size([1, 2, 6, 4])
+    >>> Full().flops(1024, 64, 4, group=1, asking=1)  # 4 x 1024^2 x 64
+    268435456
+    """
 
     def build(self, head_dim, group=1, length=None):
         return FullAttention()
@@ -67,6 +89,11 @@ class FullAttention(CachedAttention):
     almost half of the time, and chunk x keys booleans, one set for all heads, keep out the rest.
     Fused attention has no second derivatives: a penalty on gradients runs inside
     `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
+
+    >>> q = k = v = torch.randn(1, 2, 6, 4)
+    >>> y = FullAttention()(q, k, v, group=1)  # causal
+    >>> torch.allclose(y[:, :, 0], v[:, :, 0])  # the first token reads itself alone
+    True
     """
 
     def attend(self, q, k, v, *, mask, group):

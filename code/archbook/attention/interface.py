@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from archbook.checks import (
     as_size,
@@ -16,11 +16,12 @@ from archbook.checks import (
     require_mask,
     require_tensor,
 )
+from archbook.shaped import Shaped
 
 S = TypeVar("S")
 
 
-class Attention(nn.Module):
+class Attention(Shaped):
     """Queries read keys and values; heads are given, projections are the caller's.
 
     mask: True = real key; a padded key changes neither values nor gradients. group: None lets every
@@ -30,6 +31,13 @@ class Attention(nn.Module):
     one. group=1 is ordinary causal attention. A query that may read no real key gets zero.
     Errors: ValueError or TypeError for a wrong shape, dtype, device or group, for NaN, for an
     example without a real key.
+
+    >>> class Mean(Attention):
+    ...     def attend(self, q, k, v, *, mask, group):
+    ...         return v.mean(2, keepdim=True).expand_as(q)
+    >>> q = k = v = torch.randn(1, 2, 6, 4)  # batch, heads, sequence, head width
+    >>> Mean()(q, k, v).shape
+    torch.Size([1, 2, 6, 4])
     """
 
     def forward(
@@ -84,7 +92,15 @@ class Attention(nn.Module):
 
 
 class SteppedAttention(Attention, Generic[S]):
-    """Attention that decodes position by position; S is what it remembers."""
+    """Attention that decodes position by position; S is what it remembers.
+
+    >>> layer, (q, k, v) = PerformerAttention(4), torch.randn(3, 1, 2, 6, 4)
+    >>> whole = layer(q, k, v, group=1)
+    >>> y, state = layer.prefill(q[:, :, :5], k[:, :, :5], v[:, :, :5], group=1)
+    >>> y, state = layer.step(q[:, :, 5:], k[:, :, 5:], v[:, :, 5:], state=state)
+    >>> torch.allclose(y, whole[:, :, 5:], atol=1e-5)
+    True
+    """
 
     def prefill(
         self, q: Tensor, k: Tensor, v: Tensor, *, group: int, mask: Tensor | None = None
@@ -106,6 +122,10 @@ class Kind(ABC):
 
     Sizes are counted in positions, which hold `group` keys each (the depths of a token), so that
     one object serves every depth. Override `build` and `flops` to add a kind.
+
+    >>> sizes = dict(length=4096, hidden=64, heads=4, group=1, asking=1)
+    >>> {str(kind): kind.flops(**sizes) // 10**6 for kind in (Full(), Performer())}
+    {'Full()': 4294, "Performer(features=64, kernel='softmax')": 138}
     """
 
     causal: ClassVar[bool] = True  # there is a causal form

@@ -29,7 +29,13 @@ class Scaled(NamedTuple):
 
 
 class LinearState(NamedTuple):
-    """exp(scale) sums = sum_j phi(k_j) [v_j, 1]; scale is the largest log_scale so far."""
+    """exp(scale) sums = sum_j phi(k_j) [v_j, 1]; scale is the largest log_scale so far.
+
+    >>> q = k = v = torch.randn(1, 2, 6, 4)
+    >>> _, state = PerformerAttention(4, features=16).prefill(q, k, v, group=1)
+    >>> state.sums.shape  # whatever the number of keys
+    torch.Size([1, 2, 16, 5])
+    """
 
     sums: Float[Tensor, "batch heads features values"]
     scale: Float[Tensor, "batch heads 1 1"]

@@ -12,7 +12,12 @@ from archbook.checks import as_size, require_input
 
 @dataclass(frozen=True)
 class Linformer(Kind):
-    """Attention to `rank` mixtures of all keys; made for one length, without a causal form."""
+    """Attention to `rank` mixtures of all keys; made for one length, without a causal form.
+
+    >>> layer = Linformer(rank=4).build(head_dim=8, length=32)
+    >>> layer.E.shape
+    torch.Size([4, 32])
+    """
 
     rank: int = 16
     causal = False
@@ -33,6 +38,11 @@ class LinformerAttention(Attention):
     The number of keys is fixed; that of queries is free. There is no causal form, since each row of
     E mixes keys of all positions: a group is refused. A padded key has weight zero in the mixtures.
     O(keys rank head_dim) time.
+
+    >>> layer = LinformerAttention(keys=32, rank=4)
+    >>> k = v = torch.randn(1, 2, 32, 8)
+    >>> layer(torch.randn(1, 2, 5, 8), k, v).shape  # any number of queries
+    torch.Size([1, 2, 5, 8])
     """
 
     def __init__(self, keys: int, rank: int = Linformer.rank):

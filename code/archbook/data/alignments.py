@@ -176,6 +176,10 @@ def esm_example(code: str) -> Alignment:
     """The alignment of 1a3a, 1xcr or 5ahw from ESM's contact notebook; its rows have no names.
 
     Depths 1,024, 588 and 1,024 (Rao et al., 2021; made with trRosetta's pipeline). No structures.
+
+    >>> alignment = esm_example("5ahw")
+    >>> alignment.depth, alignment.columns, alignment.tokens().shape
+    (1024, 125, torch.Size([1024, 125]))
     """
     if code not in ESM_EXAMPLES:
         raise ValueError(f"wanted a code out of {', '.join(ESM_EXAMPLES)}, given {code!r}")

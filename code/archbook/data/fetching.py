@@ -20,12 +20,24 @@ STALE = 24 * 3600  # seconds after which a killed process's scratch folder is sw
 
 
 class DataError(RuntimeError):
-    """Data are missing, changed or out of reach; the message says what to do about it."""
+    """Data are missing, changed or out of reach; the message says what to do about it.
+
+    >>> fetch(DataSet(name="mine", files={"x.csv": 64 * "0"}, sources=()))
+    Traceback (most recent call last):
+        ...
+    archbook.data.fetching.DataError: the data set 'mine' lacks x.csv; tried:
+    ...
+    """
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Files that belong together: their checksums, and where they may be had, in order."""
+    """Files that belong together: their checksums, and where they may be had, in order.
+
+    >>> own = DataSet(name="mine", files={"x.csv": 64 * "0"}, sources=())
+    >>> own.name, sorted(own.files)
+    ('mine', ['x.csv'])
+    """
 
     name: str  # folder inside the cache
     files: Mapping[str, str]  # file name -> SHA-256 of the unpacked file
@@ -33,7 +45,13 @@ class DataSet:
 
 
 def cache_dir() -> Path:
-    """The folder for fetched data: `ARCHBOOK_DATA` where set, else the user's cache folder."""
+    """The folder for fetched data: `ARCHBOOK_DATA` where set, else the user's cache folder.
+
+    >>> import os
+    >>> os.environ["ARCHBOOK_DATA"] = "/data"
+    >>> cache_dir().as_posix()
+    '/data'
+    """
     if chosen := os.environ.get("ARCHBOOK_DATA"):
         return Path(chosen).expanduser().absolute()
     system = platform.system()
@@ -51,6 +69,10 @@ def fetch(data: DataSet) -> Path:
 
     Each file is written to a scratch folder beside its place, verified there and renamed, so that
     other processes see a whole file or none, and may fetch the same set at the same time.
+
+    >>> own = DataSet(name="mine", files={}, sources=())
+    >>> fetch(own) == cache_dir() / "mine"  # nothing is missing
+    True
     """
     folder = cache_dir() / data.name
     missing = [name for name, digest in data.files.items() if not _holds(folder / name, digest)]

@@ -75,6 +75,10 @@ def mnist() -> ImageSet:
     """MNIST (LeCun, Cortes and Burges), 60,000 + 10,000 handwritten digits of 28 x 28.
 
     Fetched once (11.5 MB) into `cache_dir()`, verified at each load.
+
+    >>> from archbook.data.images import MNIST  # what is fetched, and from where
+    >>> MNIST.name, len(MNIST.files)
+    ('mnist', 4)
     """
     return _image_set(MNIST)
 
@@ -83,6 +87,10 @@ def fashion_mnist() -> ImageSet:
     """Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017), 60,000 + 10,000 pieces of clothing.
 
     Fetched once (31 MB) into `cache_dir()`, verified at each load. MIT licence, Zalando SE.
+
+    >>> from archbook.data.images import FASHION_MNIST  # what is fetched, and from where
+    >>> FASHION_MNIST.name, len(FASHION_MNIST.files)
+    ('fashion-mnist', 4)
     """
     return _image_set(FASHION_MNIST)
 
@@ -91,6 +99,10 @@ def digits() -> tuple[UInt8[Tensor, "1797 8 8"], Int64[Tensor, "1797"]]:
     """The 1,797 shipped 8 x 8 digits (Alpaydin and Kaynak, 1998): (images 0..16, labels).
 
     There is no official split, and writers are not named.
+
+    >>> images, labels = digits()
+    >>> images.shape, int(images.max()), labels[:4]
+    (torch.Size([1797, 8, 8]), 16, tensor([0, 1, 2, 3]))
     """
     with np.load(shipped("digits/digits_8x8.npz")) as arrays:
         return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long()
@@ -101,6 +113,10 @@ def sign_digits() -> tuple[UInt8[Tensor, "2062 3 32 32"], Int64[Tensor, "2062"]]
 
     They come class by class: shuffle before splitting. Whose hand it is, is not told, so that a
     random split may have one person on both sides.
+
+    >>> images, labels = sign_digits()
+    >>> images.shape, labels.unique().tolist()
+    (torch.Size([2062, 3, 32, 32]), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
     with np.load(shipped("images/sign_digits_32.npz")) as arrays:
         images = torch.from_numpy(arrays["images"]).permute(0, 3, 1, 2)
@@ -133,6 +149,10 @@ def two_digit_crops(
     As on a screen, the text is nearly at one place: it moves by two pixels at most, its size and
     slant vary a little. The colours of text and ground and the light on it are random; noise is
     added. More crops of one seed begin with the same ones.
+
+    >>> crops, labels = two_digit_crops(4)
+    >>> crops.shape, int(labels.min()) >= 0
+    (torch.Size([4, 3, 22, 52]), True)
     """
     count = as_size("count", count)
     draws_of, noise_of = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))

@@ -101,7 +101,13 @@ def text_of(tokens: Int64[Tensor, " seq"]) -> str:
 
 
 def listops(count: int, design: ListOpsDesign | None = None, seed: int = 0) -> ListOpsSet:
-    """So many different expressions; a larger count begins with those of a smaller one."""
+    """So many different expressions; a larger count begins with those of a smaller one.
+
+    >>> from archbook.data.listops import text_of
+    >>> examples = listops(3)
+    >>> text_of(examples.tokens[0]), int(examples.labels[0])
+    ('[MAX [SM [MIN 0 5 0 2 4 ] [MAX 1 0 ] 6 7 ] 3 3 6 7 ]', 7)
+    """
     count = as_size("count", count)
     design = design or ListOpsDesign()
     rng = np.random.default_rng(seed)

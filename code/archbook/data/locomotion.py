@@ -118,6 +118,10 @@ def frame_pairs(part: str) -> FramePairs:
     pelvis's height; how it moved since the frame before, along the heading and to the left (m/s)
     and turning (rad/s), seen from that frame; the feet's contacts. The trajectory is where the
     pelvis was and will be on the ground, in metres, seen from now.
+
+    >>> pairs = frame_pairs("test")
+    >>> pairs.x.shape[1], pairs.g.shape[1], pairs.y.shape[1]
+    (95, 2, 85)
     """
     if part not in ("train", "valid", "test"):
         raise ValueError(f"wanted a part out of train, valid, test, given {part!r}")
@@ -222,7 +226,12 @@ def _posed(skeleton: Skeleton) -> list[int]:
 
 @kept(most=1)
 def gaits() -> tuple[Gait, ...]:
-    """All clips and their mirror images."""
+    """All clips and their mirror images.
+
+    >>> walk = next(gait for gait in gaits() if gait.name == "walk")
+    >>> walk.motion.rotations.shape, walk.contacts.shape
+    (torch.Size([77, 15, 3, 3]), torch.Size([77, 2]))
+    """
     clips = {name: captured(name) for name in ("walk", "run")}
     clips |= {name: cycle(source) for name, source in CYCLES.items()}
     clips["speeding_up"] = retargeted()

@@ -10,13 +10,21 @@ SETS = Path(__file__).parent / "sets"
 
 
 def shipped_names() -> dict[str, str]:
-    """Every shipped file, as path inside `sets/` -> SHA-256, in the manifest's order."""
+    """Every shipped file, as path inside `sets/` -> SHA-256, in the manifest's order.
+
+    >>> [name for name in shipped_names() if name.startswith("molecules/")]
+    ['molecules/README.md', 'molecules/qm9_20k.npz']
+    """
     lines = (SETS / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 def shipped(name: str) -> Path:
-    """The path of a shipped file such as `"text/tinyshakespeare.txt"`, its SHA-256 verified."""
+    """The path of a shipped file such as `"text/tinyshakespeare.txt"`, its SHA-256 verified.
+
+    >>> shipped("text/tinyshakespeare.txt").name
+    'tinyshakespeare.txt'
+    """
     known = shipped_names()
     if name not in known:
         by_base = [path for path in known if Path(path).name == Path(name).name]

@@ -161,6 +161,11 @@ def nbody_set(part: str, systems: int, along_x: bool = False) -> NBodySet:
     `along_x` all systems start along the first axis and are seen right after: by the paper's step
     3,100 encounters have turned the velocities every way. A few seconds of work; kept in memory
     for the next call, which gets a copy.
+
+    >>> pairs = nbody_set("train", 2)
+    >>> pairs.x.shape, pairs.charges
+    (torch.Size([2, 5, 3]), tensor([[-1.,  1., -1., -1., -1.],
+            [ 1., -1.,  1.,  1.,  1.]]))
     """
     if part not in PARTS:
         raise ValueError(f"wanted a part out of {', '.join(PARTS)}, given {part!r}")

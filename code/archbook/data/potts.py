@@ -164,6 +164,11 @@ def potts_families(
     """`count` random families of `rows` sequences each, and their contacts.
 
     More families of one seed begin with the same ones.
+
+    >>> from archbook.data.potts import PottsDesign
+    >>> families = potts_families(2, PottsDesign(columns=12, contacts=6), rows=8, sweeps=2)
+    >>> families.sequences.shape, families.contacts.sum((1, 2))  # each pair twice
+    (torch.Size([2, 8, 12]), tensor([12, 12]))
     """
     models = draw_models(count, design, seed)
     return PottsFamilies(sample_sequences(models, rows, sweeps, seed=seed), models.contact_map())

@@ -89,7 +89,14 @@ class Molecules:
 
 
 def qm9_20k() -> Molecules:
-    """The 20,000 shipped molecules, drawn at random from those of `qm9_full`, in QM9's order."""
+    """The 20,000 shipped molecules, drawn at random from those of `qm9_full`, in QM9's order.
+
+    >>> molecules = qm9_20k()
+    >>> len(molecules), molecules.positions.shape
+    (20000, torch.Size([359848, 3]))
+    >>> molecules.z[: molecules.sizes[0]]  # the elements of the first
+    tensor([7, 1, 1, 1])
+    """
     with np.load(shipped("molecules/qm9_20k.npz")) as arrays:
         names = arrays["prop_names"].tolist()
         columns = [names.index(source) for source, _ in PROPERTIES.values()]
@@ -107,6 +114,10 @@ def qm9_full() -> Molecules:
 
     3,054 of the 133,885 do not. Fetched once (104 MB) into `cache_dir()`, verified at each load;
     reading takes half a minute. The package states the MIT licence, QM9 itself is under CC0.
+
+    >>> from archbook.data.qm9 import QM9PACK  # what is fetched, and from where
+    >>> QM9PACK.name, len(QM9PACK.files)
+    ('qm9pack', 3)
     """
     folder = fetch(QM9PACK)
     index, sizes, properties, z, positions = [], [], [], [], []

@@ -75,7 +75,12 @@ class RegressionSet:
 
 
 def regression_set(name: str, part: str, points: int = 20_000) -> RegressionSet:
-    """The same points for every function; "train" and "test" are drawn apart."""
+    """The same points for every function; "train" and "test" are drawn apart.
+
+    >>> points = regression_set("ripple", "train", points=1000)
+    >>> points.g.shape, points.y.shape, points.zone.dtype
+    (torch.Size([1000, 2]), torch.Size([1000, 1]), torch.bool)
+    """
     if name not in REGRESSIONS:
         raise ValueError(f"wanted a function out of {', '.join(REGRESSIONS)}, given {name!r}")
     if part not in SEEDS:

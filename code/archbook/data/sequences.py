@@ -27,6 +27,10 @@ def mackey_glass(
     is removed, as in the 2019 LMU experiment. To predict k steps ahead over n steps, ask for
     n + k. Only sums, products and quotients, element by element, touch the state: a chaotic series
     would turn another order of rounding into another series.
+
+    >>> series = mackey_glass(series=2, steps=300)
+    >>> series.shape, bool(series.mean().abs() < 1e-6)
+    (torch.Size([2, 300]), True)
     """
     series, steps = as_size("series", series), as_size("steps", steps)
     tau, substeps = as_size("tau", tau), as_size("substeps", substeps)
@@ -63,6 +67,10 @@ def prediction_pairs(
 
     A public notebook for this task had the two swapped, which asks for a delay and not for a
     prediction.
+
+    >>> inputs, targets = prediction_pairs(torch.arange(6), ahead=2)
+    >>> inputs, targets
+    (tensor([0, 1, 2, 3]), tensor([2, 3, 4, 5]))
     """
     steps = series.shape[-1]
     ahead = as_size("ahead", ahead)
@@ -72,7 +80,12 @@ def prediction_pairs(
 
 
 def nrmse(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"]) -> float:
-    """Root mean square error over the root mean square of the target, all entries as one."""
+    """Root mean square error over the root mean square of the target, all entries as one.
+
+    >>> target = torch.tensor([3.0, -4.0])
+    >>> nrmse(target, target), nrmse(torch.zeros(2), target)
+    (0.0, 1.0)
+    """
     if prediction.shape != target.shape:
         raise ValueError(
             f"wanted a prediction of the target's shape {tuple(target.shape)}, "
@@ -96,6 +109,10 @@ def white_signal(
     `dt` is the length of a step in seconds. `rms` is the expected root mean square; a single
     signal scatters around it. Each signal repeats after `steps`, so cut what must not wrap around
     from a longer one.
+
+    >>> signal = white_signal(batch=2, steps=1000)
+    >>> signal.shape, round(float(signal.square().mean().sqrt()), 1)
+    (torch.Size([2, 1000]), 0.4)
     """
     batch, steps = as_size("batch", batch), as_size("steps", steps)
     if not (dt > 0 and high > 0 and rms > 0):
@@ -121,6 +138,10 @@ def permuted(
 
     The order is numpy's `default_rng(seed).permutation(height * width)`; published runs used
     orders of their own.
+
+    >>> sequences = permuted(digits()[0])
+    >>> sequences.shape, sequences.dtype
+    (torch.Size([1797, 64]), torch.float32)
     """
     if images.dtype != torch.uint8 or images.ndim != 3:
         raise ValueError(

@@ -20,7 +20,12 @@ RARE = 0.02  # a share that is small, and still has a logarithm
 def pairing_share(
     alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
 ) -> Float[Tensor, "columns columns"]:
-    """By hand: the share of rows that hold a base pair in two columns, covarying or not."""
+    """By hand: the share of rows that hold a base pair in two columns, covarying or not.
+
+    >>> alignment = torch.tensor([[0, 3, 1], [1, 2, 1], [2, 1, 1], [3, 0, 1]])
+    >>> pairing_share(alignment, identity=None)[0]  # of column 0: A-U, C-G, G-C, U-A
+    tensor([0.0000, 1.0000, 0.2500], dtype=torch.float64)
+    """
     weights = row_weights(alignment, STATES, identity)
     return _of_base_pairs(frequencies(alignment, STATES, weights)[1])
 
@@ -28,7 +33,12 @@ def pairing_share(
 def pairing_covariance(
     alignment: Integer[Tensor, "rows columns"], *, identity: float | None = 0.8
 ) -> Float[Tensor, "columns columns"]:
-    """By hand: how much oftener two columns hold a base pair than their letters alone would."""
+    """By hand: how much oftener two columns hold a base pair than their letters alone would.
+
+    >>> alignment = torch.tensor([[0, 3, 1], [1, 2, 1], [2, 1, 1], [3, 0, 1]])
+    >>> pairing_covariance(alignment, identity=None)[0, 1]  # above what chance pairs
+    tensor(0.6250, dtype=torch.float64)
+    """
     weights = row_weights(alignment, STATES, identity)
     single, pair = frequencies(alignment, STATES, weights)
     return _of_base_pairs(pair - single[:, None, :, None] * single[None, :, None, :])
@@ -48,6 +58,10 @@ def pair_table(
     ones the logarithms of the shares, of RARE more.
 
     A logistic regression on them is the simplest rival of a read-out that was fitted on labels.
+
+    >>> alignment = torch.tensor([[0, 3, 1], [1, 2, 1], [2, 1, 1], [3, 0, 1]])
+    >>> pair_table(alignment, identity=None).shape
+    torch.Size([3, 3, 47])
     """
     weights = row_weights(alignment, STATES, identity)
     single, pair = frequencies(alignment, STATES, weights)
@@ -70,6 +84,11 @@ def stem_neighbours(
     """What is said of (i + 1, j - 1) and of (i - 1, j + 1), at (i, j); zero beyond the edge.
 
     Base pairs come in stems, runs of stacked pairs. Where i < j the first is the pair inside.
+
+    >>> scores = torch.arange(9.0).reshape(3, 3)
+    >>> inside, around = stem_neighbours(scores)
+    >>> inside[0, 2], around[1, 1]  # of (1, 1) and of (0, 2)
+    (tensor(4.), tensor(2.))
     """
     inside, around = torch.zeros_like(scores), torch.zeros_like(scores)
     inside[:-1, 1:] = scores[1:, :-1]

@@ -10,7 +10,12 @@ from archbook.checks import require_finite, require_positive_int, require_tensor
 def zero_sum_gauge(
     couplings: Float[Tensor, "columns columns states states"],
 ) -> Float[Tensor, "columns columns states states"]:
-    """The same model with couplings as small as fields can make them: rows and columns sum to 0."""
+    """The same model with couplings as small as fields can make them: rows and columns sum to 0.
+
+    >>> zero_sum_gauge(torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
+    tensor([[[[ 0.2500, -0.2500],
+              [-0.2500,  0.2500]]]])
+    """
     means = (couplings.mean(d, keepdim=True) for d in (2, 3, (2, 3)))
     over_a, over_b, over_both = means
     return couplings - over_a - over_b + over_both
@@ -22,6 +27,13 @@ def contact_scores(
     """Frobenius norms of the couplings in the zero-sum gauge, with APC.
 
     A state `gap` takes part in the gauge and is left out of the norms, as in plmDCA.
+
+    >>> J = torch.zeros(3, 3, 2, 2)
+    >>> J[0, 1] = J[1, 0] = torch.eye(2)  # columns 0 and 1 like equal letters
+    >>> contact_scores(J)
+    tensor([[0.0000, 0.2500, 0.0000],
+            [0.2500, 0.0000, 0.0000],
+            [0.0000, 0.0000, 0.0000]])
     """
     _, _, states, _ = couplings.shape
     if gap is not None and not 0 <= gap < states:
@@ -41,6 +53,11 @@ def apc(
     rank one becomes 0, and all rows and columns sum to 0. Without, means are of the entries off
     the diagonal, as usual in DCA: a map that is constant off its diagonal becomes 0, and the
     result's diagonal is 0. A map that sums to 0 has nothing to correct.
+
+    >>> apc(torch.ones(3, 3) - torch.eye(3), diagonal=False)  # all background
+    tensor([[0., 0., 0.],
+            [0., 0., 0.],
+            [0., 0., 0.]])
     """
     if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2] or scores.shape[-1] < 2:
         raise ValueError(
@@ -70,6 +87,11 @@ def top_pairs(
 
     Eligible are pairs with j - i >= `min_separation` and `valid` True. Score is the mean of s_ij
     and s_ji; equal ones keep reading order.
+
+    >>> scores = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]])
+    >>> top_pairs(scores, k=2)
+    tensor([[1, 2],
+            [0, 2]])
     """
     require_tensor("scores", scores, ("columns", "columns"))
     ranked, i, j, allowed = _ranking(scores, k, min_separation, valid=valid)
@@ -89,6 +111,11 @@ def precision_at(
 
     `contacts` and `valid` are symmetric, of one map or of all. If fewer than k pairs are eligible
     the missing ones count as wrong, as in the published evaluation: see `precision_ceiling`.
+
+    >>> scores = torch.tensor([[0.0, 3.0, 2.0], [3.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
+    >>> contacts = scores == 3
+    >>> precision_at(scores, contacts, k=1), precision_at(scores, contacts, k=2)
+    (tensor(1.), tensor(0.5000))
     """
     ranked, i, j, allowed = _ranking(scores, k, min_separation, valid=valid)
     _require_map("contacts", contacts, scores.shape[-1])
@@ -103,7 +130,13 @@ def precision_ceiling(
     *,
     valid: Bool[Tensor, "*#maps columns columns"] | None = None,
 ) -> Float[Tensor, "*maps"]:
-    """The best `precision_at` that any scores can reach: below 1 with fewer than k contacts."""
+    """The best `precision_at` that any scores can reach: below 1 with fewer than k contacts.
+
+    >>> contacts = torch.zeros(3, 3, dtype=torch.bool)
+    >>> contacts[0, 1] = contacts[1, 0] = True
+    >>> precision_ceiling(contacts, k=2)  # one contact for two places
+    tensor(0.5000)
+    """
     return precision_at(contacts.float(), contacts, k, min_separation=min_separation, valid=valid)
 
 

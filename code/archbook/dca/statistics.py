@@ -20,6 +20,10 @@ def sequence_weights(
     """One over the number of rows, itself included, that agree in more than `identity` of columns.
 
     Gaps that face gaps agree. Cost: O(rows^2 columns states) time, O(rows) memory; float64.
+
+    >>> alignment = torch.tensor([[0, 0, 0, 0, 0]] * 3 + [[1, 1, 1, 1, 1]])
+    >>> sequence_weights(alignment, states=2)  # three copies count as one
+    tensor([0.3333, 0.3333, 0.3333, 1.0000], dtype=torch.float64)
     """
     if not 0 <= identity < 1:
         raise ValueError(f"wanted identity to lie in [0, 1), given {identity}")
@@ -40,6 +44,13 @@ def frequencies(
     """(f_i(a), f_ij(a, b)) of weighted rows, mixed with a share `pseudocount` of the uniform.
 
     f_i = (1 - s) f_i + s / q and f_ij = (1 - s) f_ij + s / q^2; f_ii is diagonal, of f_i.
+
+    >>> alignment = torch.tensor([[0, 0], [0, 1], [1, 1], [0, 1]])
+    >>> single, pair = frequencies(alignment, states=2, weights=torch.ones(4))
+    >>> single, pair[0, 1]
+    (tensor([[0.7500, 0.2500],
+            [0.2500, 0.7500]]), tensor([[0.2500, 0.5000],
+            [0.0000, 0.2500]]))
     """
     if not 0 <= pseudocount <= 1:
         raise ValueError(f"wanted pseudocount to lie in [0, 1], given {pseudocount}")
@@ -69,6 +80,11 @@ def mean_field_couplings(
     C leaves out every column's last state, which the others determine, and J is 0 there; in the
     zero-sum gauge it does not matter which state that was. Rows count by `sequence_weights` at
     `identity`, None: equally. Cost: O(rows (columns states)^2 + (columns states)^3).
+
+    >>> alignment = torch.tensor([[0, 0, 1], [1, 1, 1], [0, 0, 0], [1, 1, 0]])
+    >>> J = mean_field_couplings(alignment, states=2, identity=None)
+    >>> J.shape, bool(zero_sum_gauge(J)[0, 1, 0, 0] > 0)  # equal letters attract
+    (torch.Size([3, 3, 2, 2]), True)
     """
     if not 0 < pseudocount <= 1:  # without one, C is singular
         raise ValueError(f"wanted pseudocount to lie in (0, 1], given {pseudocount}")
@@ -92,7 +108,12 @@ def mean_field(
     identity: float | None = 0.8,
     gap: int | None = None,
 ) -> Float[Tensor, "columns columns"]:
-    """Mean-field DCA: the `contact_scores` of `mean_field_couplings`."""
+    """Mean-field DCA: the `contact_scores` of `mean_field_couplings`.
+
+    >>> alignment = torch.tensor([[0, 0, 1], [1, 1, 1], [0, 0, 0], [1, 1, 0]])
+    >>> top_pairs(mean_field(alignment, states=2, identity=None), k=1)
+    tensor([[0, 1]])
+    """
     return contact_scores(
         mean_field_couplings(alignment, states, pseudocount, identity=identity), gap
     )
@@ -106,7 +127,14 @@ def mutual_information(
     identity: float | None = 0.8,
     corrected: bool = True,
 ) -> Float[Tensor, "columns columns"]:
-    """sum_ab f_ij(a, b) log(f_ij(a, b) / (f_i(a) f_j(b))) in nats, by default with APC; float64."""
+    """sum_ab f_ij(a, b) log(f_ij(a, b) / (f_i(a) f_j(b))) in nats, by default with APC; float64.
+
+    >>> alignment = torch.tensor([[0, 0, 1], [1, 1, 1], [0, 0, 0], [1, 1, 0]])
+    >>> mutual_information(alignment, states=2, identity=None, corrected=False)  # ln 2
+    tensor([[0.0000, 0.6931, 0.0000],
+            [0.6931, 0.0000, 0.0000],
+            [0.0000, 0.0000, 0.0000]], dtype=torch.float64)
+    """
     weights = row_weights(alignment, states, identity)
     single, pair = frequencies(alignment, states, weights, pseudocount=pseudocount)
     negative_entropy = torch.xlogy(single, single).sum(-1)

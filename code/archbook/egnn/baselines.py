@@ -29,6 +29,10 @@ class GNN(nn.Module):
 
     Inputs as in `EGNN.forward` without x and v: h (nodes, in_features) with edges, or a dense batch
     h (batch, nodes, in_features). Returns (.., out_features).
+
+    >>> model = GNN(7, 16, 2, out_features=3)  # 4 features and 3 coordinates of a node
+    >>> model(torch.randn(5, 7), complete_edges([5])).shape
+    torch.Size([5, 3])
     """
 
     def __init__(
@@ -96,7 +100,13 @@ class RadialFieldLayer(nn.Module):
 
 
 class RadialField(nn.Module):
-    """Layers of `RadialFieldLayer`. E(n)-equivariant. Inputs as in `EGNN.forward` without h."""
+    """Layers of `RadialFieldLayer`. E(n)-equivariant. Inputs as in `EGNN.forward` without h.
+
+    >>> model = RadialField(16, 2)
+    >>> x, edges = torch.randn(5, 3), complete_edges([5])
+    >>> torch.allclose(model(x + 7, edges), model(x, edges) + 7, atol=1e-5)
+    True
+    """
 
     def __init__(self, hidden: int, layers: int, edge_features: int = 0, *, velocity: bool = False):
         super().__init__()

@@ -19,7 +19,12 @@ BLOCK = 2**18  # distances held in memory at a time: they fit into a cache
 def complete_edges(
     sizes: Sequence[SupportsIndex], device: torch.device | str | None = None
 ) -> Int64[Tensor, "2 edges"]:
-    """All ordered pairs i != j inside each graph; the nodes of the graphs lie one after another."""
+    """All ordered pairs i != j inside each graph; the nodes of the graphs lie one after another.
+
+    >>> complete_edges([2, 3])  # senders above, receivers below
+    tensor([[1, 0, 3, 4, 2, 4, 2, 3],
+            [0, 1, 2, 2, 3, 3, 4, 4]])
+    """
     if not len(sizes):
         raise ValueError("wanted sizes to name at least one graph, given none")
     size = torch.tensor([as_size("sizes", size) for size in sizes], device=device)
@@ -38,6 +43,10 @@ def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2
     """j -> i for every |x_i - x_j| <= radius. O(nodes^2) time, memory in blocks plus the edges.
 
     Distances are computed in float32 at least: the square of 350 is no float16.
+
+    >>> radius_edges(torch.tensor([[0.0], [1.0], [5.0]]), radius=1.5)
+    tensor([[1, 0],
+            [0, 1]])
     """
     x = _checked(x)
     if not 0 < radius < math.inf:
@@ -50,7 +59,12 @@ def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2
 
 
 def nearest_edges(x: Float[Tensor, "nodes n"], k: int) -> Int64[Tensor, "2 edges"]:
-    """j -> i for the k nearest j of every i. O(nodes^2) time, memory in blocks plus the edges."""
+    """j -> i for the k nearest j of every i. O(nodes^2) time, memory in blocks plus the edges.
+
+    >>> nearest_edges(torch.tensor([[0.0], [1.0], [5.0]]), k=1)
+    tensor([[1, 0, 1],
+            [0, 1, 2]])
+    """
     x, k = _checked(x), as_size("k", k)
     if k >= len(x):
         raise ValueError(f"wanted k to be less than the number of nodes, {len(x)}, given {k}")

@@ -16,6 +16,7 @@ from archbook.egnn.pairs import (
     messages,
     pairs_of,
 )
+from archbook.shaped import Shaped
 
 AGGREGATIONS = ("mean", "sum")
 
@@ -25,7 +26,7 @@ def mlp(inputs: int, hidden: int, outputs: int, *, bias: bool = True) -> list[nn
     return [nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs, bias=bias)]
 
 
-class EGCL(nn.Module):
+class EGCL(Shaped):
     """One equivariant graph convolution (Eqs. 3-6; with velocity Eq. 7, with attention Eq. 8).
 
     m_ij = phi_e(h_i, h_j, |x_i - x_j|^2, a_ij);  x_i' = x_i + C sum_j (x_i - x_j) phi_x(m_ij);
@@ -47,7 +48,16 @@ class EGCL(nn.Module):
     Errors: ValueError or TypeError for a wrong shape, dtype, device or index, for NaN.
     Deviates from the paper: h_i is added to phi_h, as in the authors' code. Unlike that code, phi_x
     reads the message before the gate of Eq. 8.
+
+    >>> h, x, edges = torch.randn(5, 8), torch.randn(5, 3), complete_edges([5])
+    >>> layer = EGCL(8)
+    >>> h_1, x_1 = layer(h, x, edges)
+    >>> Q = torch.linalg.qr(torch.randn(3, 3)).Q  # turned first, or turned last: the same
+    >>> torch.allclose(layer(h, x @ Q.T, edges)[1], x_1 @ Q.T, atol=1e-5)
+    True
     """
+
+    shaped_by = {"normalize": "normalize", "aggregation": "aggregation"}
 
     def __init__(
         self,

@@ -15,6 +15,11 @@ class NBodyEGNN(nn.Module):
     `edge_distance`, the squared distance of the input in every layer, as in the authors' code.
     With `edge_angles` it knows two invariants of the velocities more, of which distances say
     nothing: (x_i - x_j).(v_i - v_j) and |v_i - v_j|^2. `options` go to each `EGCL`.
+
+    >>> model = NBodyEGNN(16, 2)
+    >>> x, v = torch.randn(2, 3, 5, 3)  # three systems of five particles
+    >>> model(x, v, charges=torch.ones(3, 5)).shape
+    torch.Size([3, 5, 3])
     """
 
     def __init__(

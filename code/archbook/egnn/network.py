@@ -16,6 +16,12 @@ class EGNN(nn.Module):
     The inputs are those of `EGCL.forward`, with h of `in_features`. Every layer of a velocity
     model gets the initial v; the v that comes out is the last layer's. Where only x is used, the
     last layer's phi_h is dead weight, as in the authors' models. `options` go to each EGCL.
+
+    >>> model = EGNN(4, 16, 2, out_features=1)
+    >>> h, x = torch.randn(5, 4), torch.randn(5, 3)
+    >>> features, moved = model(h, x, complete_edges([2, 3]))  # two graphs
+    >>> features.shape, moved.shape
+    (torch.Size([5, 1]), torch.Size([5, 3]))
     """
 
     def __init__(
@@ -67,6 +73,12 @@ class EGNNRegressor(nn.Module):
 
     Positions are read, never moved. Nodes of all graphs lie one after another; `graph` (nodes,)
     says which of the `graphs` each belongs to.
+
+    >>> model = EGNNRegressor(4, 16, 2)
+    >>> h, x = torch.randn(7, 4), torch.randn(7, 3)
+    >>> graph = torch.tensor([0, 0, 0, 1, 1, 1, 1])  # a molecule of 3 atoms, one of 4
+    >>> model(h, x, complete_edges([3, 4]), graph=graph, graphs=2).shape
+    torch.Size([2, 1])
     """
 
     def __init__(self, in_features: int, hidden: int, layers: int, *, out_features: int = 1):
@@ -92,7 +104,13 @@ class EGNNRegressor(nn.Module):
 def sum_by_graph(
     h: Float[Tensor, "nodes k"], graph: Int64[Tensor, " nodes"], graphs: int
 ) -> Float[Tensor, "graphs k"]:
-    """The sum of the rows of each graph; a graph without rows gets zero."""
+    """The sum of the rows of each graph; a graph without rows gets zero.
+
+    >>> h = torch.tensor([[1.0], [2.0], [4.0]])
+    >>> sum_by_graph(h, torch.tensor([0, 0, 1]), graphs=2)
+    tensor([[3.],
+            [4.]])
+    """
     require_tensor("graph", graph, tuple(h.shape[:1]))
     if graph.dtype != torch.int64:
         raise TypeError(f"wanted graph to be torch.int64, given {graph.dtype}")

@@ -8,10 +8,13 @@ from archbook.checks import require_finite, require_input, require_positive_int
 from archbook.egnn.layer import mlp, safe_sqrt
 from archbook.egnn.network import sum_by_graph
 from archbook.egnn.pairs import EdgeList
+from archbook.shaped import Shaped
 
 
-class Gaussians(nn.Module):
+class Gaussians(Shaped):
     """exp(-(d / s - k)^2 / 2) for k = 0 .. count - 1: centres and widths s from 0 to `reach`."""
+
+    shaped_by = {"gaussians": "count", "reach": "reach"}
 
     def __init__(self, count: int, reach: float):
         super().__init__()
@@ -20,7 +23,7 @@ class Gaussians(nn.Module):
             raise ValueError(
                 f"wanted gaussians >= 2 and a finite reach > 0, given {count} and {reach}"
             )
-        self.count, self.s = count, reach / (count - 1)
+        self.count, self.reach, self.s = count, reach, reach / (count - 1)
 
     def forward(self, distance: Float[Tensor, "edges 1"]) -> Float[Tensor, "edges count"]:
         k = torch.arange(self.count, dtype=distance.dtype, device=distance.device)
@@ -57,6 +60,12 @@ class SchNet(nn.Module):
     Errors: as in `EGCL`. Coincident nodes are allowed, their gradient is finite.
     Deviates from the paper: SiLU in place of the shifted softplus and EGNNRegressor's read-out,
     so that the two differ in their messages only; no cutoff, as the graphs hold all pairs.
+
+    >>> model = SchNet(4, 16, 2, gaussians=20, reach=5.0)
+    >>> h, x = torch.randn(7, 4), torch.randn(7, 3)
+    >>> graph = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    >>> model(h, x, complete_edges([3, 4]), graph=graph, graphs=2).shape
+    torch.Size([2, 1])
     """
 
     def __init__(

@@ -20,6 +20,13 @@ class FoldedClassifier(nn.Module):
     since the net has never seen an empty slot, and with its own, since others' may never come.
     It then costs as much as a full one. Serve with `model.eval()`: batch norm in training mode
     would mix the images of all groups, fillers included.
+
+    >>> model = NoScopeCNN(16, 16, classes=2, filters=4, dense=8, fold=4)
+    >>> server = FoldedClassifier(model).eval()
+    >>> server.push(torch.rand(3, 3, 16, 16)).shape  # three wait for a fourth
+    torch.Size([0, 2])
+    >>> server.push(torch.rand(3, 3, 16, 16)).shape, server.flush().shape
+    (torch.Size([4, 2]), torch.Size([2, 2]))
     """
 
     waiting: Tensor

@@ -59,7 +59,14 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCost(Work):
-    """The work of one convolution or linear layer."""
+    """The work of one convolution or linear layer.
+
+    >>> layer = cost(GameCNN(**GAME_CNNS["lol-gold1"]), images=64).layers[1]
+    >>> layer.name, layer.flops, round(layer.intensity)
+    ('body.3', 294912000, 143)
+    >>> layer.roofline(peak_flops=1e12, bandwidth=2e9) < 1e12  # memory is the limit
+    True
+    """
 
     name: str
 
@@ -75,7 +82,14 @@ class LayerCost(Work):
 
 @dataclass(frozen=True, kw_only=True)
 class Cost(Work):
-    """The sums over all layers, and the layers. A network's intensity is a ratio of sums."""
+    """The sums over all layers, and the layers. A network's intensity is a ratio of sums.
+
+    >>> found = cost(GameCNN(**GAME_CNNS["lol-gold1"]), images=64)
+    >>> len(found.layers), f"{found.intensity:.0f} FLOPs a byte"
+    (6, '87 FLOPs a byte')
+    >>> round(found.flops_ratio(4), 2)  # folded four times, an image costs more by
+    1.12
+    """
 
     layers: tuple[LayerCost, ...]
 
@@ -96,6 +110,11 @@ def cost(model: nn.Module, images: int, dtype: torch.dtype = torch.float16) -> C
     Images are counted singly, whatever the fold: a step of N has N / f groups, also where that is
     no integer. What is whole is an int. ReLU, pools, batch norm and skips are left out: fused into
     the layer before, they move nothing. `dtype` is that of the numbers moved, not the model's.
+
+    >>> net = GameCNN(**GAME_CNNS["lol-gold1"])
+    >>> one, many = cost(net, images=1), cost(net, images=1024)
+    >>> f"{one.intensity:.0f} to {many.intensity:.0f}, limit {one.intensity_limit:.0f}"
+    '65 to 87, limit 87'
     """
     sizes = sizes_of(model)
     require_positive_int("images", images)

@@ -16,6 +16,9 @@ def fold_images(
 
     A view where x is contiguous; one copy where it is channels_last, which the result then is too.
     Any dtype: folding bytes before they become numbers moves less.
+
+    >>> fold_images(torch.rand(8, 3, 22, 52), 4).shape
+    torch.Size([2, 12, 22, 52])
     """
     require_positive_int("fold", fold)
     require_tensor("x", x, ("batch", "channels", "height", "width"))
@@ -36,6 +39,12 @@ def unfold_logits(
     """Z[if + j] = Z'[i, jK:(j+1)K]: the K logits of each image, in the order of the images.
 
     A softmax belongs behind this: it is over the K classes of one image, never over f K numbers.
+
+    >>> unfold_logits(torch.arange(8).reshape(1, 8), fold=4)  # 4 images, 2 classes
+    tensor([[0, 1],
+            [2, 3],
+            [4, 5],
+            [6, 7]])
     """
     require_positive_int("fold", fold)
     require_tensor("logits", logits, ("groups", "fold * classes"))
@@ -52,6 +61,11 @@ def folded_cross_entropy(
     """The mean of -log softmax(Z[n])[label n] over all images, which is the mean over the slots.
 
     `labels` are those of the images before they were folded, in [0, classes).
+
+    >>> logits = torch.zeros(2, 8)  # two groups of 4 images, 2 classes
+    >>> loss = folded_cross_entropy(logits, torch.tensor([0, 1] * 4), fold=4)
+    >>> round(float(loss), 4)  # ln 2
+    0.6931
     """
     logits = unfold_logits(logits, fold)
     require_tensor("labels", labels, (len(logits),))

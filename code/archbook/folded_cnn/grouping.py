@@ -15,7 +15,12 @@ from archbook.folded_cnn.networks import sizes_of
 def new_neighbours(
     order: Int64[Tensor, " images"], fold: int, generator: torch.Generator | None = None
 ) -> Int64[Tensor, " images"]:
-    """Every image keeps its slot; who is in its group is drawn anew."""
+    """Every image keeps its slot; who is in its group is drawn anew.
+
+    >>> order = new_neighbours(torch.arange(8), fold=2)
+    >>> order % 2  # each in its own slot, as before
+    tensor([0, 1, 0, 1, 0, 1, 0, 1])
+    """
     order = _copy(order, fold)
     for slot in range(fold):
         own = order[slot::fold]
@@ -24,7 +29,11 @@ def new_neighbours(
 
 
 def next_slots(order: Int64[Tensor, " images"], fold: int) -> Int64[Tensor, " images"]:
-    """Every image keeps its neighbours; the slots move on by one, but in a group not full."""
+    """Every image keeps its neighbours; the slots move on by one, but in a group not full.
+
+    >>> next_slots(torch.arange(6), fold=3)
+    tensor([2, 0, 1, 5, 3, 4])
+    """
     order = _copy(order, fold)
     full = len(order) - len(order) % fold
     order[:full] = order[:full].view(-1, fold).roll(1, dims=1).flatten()
@@ -38,6 +47,11 @@ def stream_order(
 
     Else, and where a class has no more images, its class is that of an image drawn from all that
     are left. Every image comes once.
+
+    >>> labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    >>> order = stream_order(labels, stay=1.0)
+    >>> int(labels[order].diff().abs().sum())  # the class changes once
+    1
     """
     require_tensor("labels", labels, ("images",))
     if not 0 <= stay <= 1:
@@ -74,6 +88,10 @@ def answers(
 
     The answers are in the order of `images`; the model is in its evaluation mode meanwhile.
     `batch` is a number of images, which the fold must divide.
+
+    >>> model = NoScopeCNN(16, 16, classes=2, filters=4, dense=8, fold=2)
+    >>> answers(model, torch.rand(5, 3, 16, 16), order=torch.randperm(5)).shape
+    torch.Size([5])
     """
     server = FoldedClassifier(model)
     require_positive_int("batch", batch)
@@ -111,6 +129,12 @@ def regrouping_report(
     grouping changes: new neighbours in the same slot, the same neighbours in the next slot, both.
     neighbours_class: of the wrong answers, how many percent name a class of a neighbour;
     strangers_class: the same with the neighbours that the image has in another grouping.
+
+    >>> model = NoScopeCNN(16, 16, classes=2, filters=4, dense=8, fold=2)
+    >>> images, labels = torch.rand(20, 3, 16, 16), torch.arange(20) % 2
+    >>> report = regrouping_report(model, images, labels)
+    >>> len(report["slot_accuracy"]), 0 <= report["changed_by_neighbours"] <= 100
+    (2, True)
     """
     fold = sizes_of(model).fold
     generator = torch.Generator().manual_seed(seed)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from archbook.checks import require_finite, require_input, require_positive_int
+from archbook.shaped import Shaped
 
 # Nets that read text off game screens: League of Legends, Apex Legends, Sea of Thieves.
 GAME_CNNS = {
@@ -34,6 +35,9 @@ def folded_width(width: int, fold: int, round_to: int = 1) -> int:
 
     Most sqrt(fold) are no integers, and half-precision kernels pad 45 channels to 48 anyway:
     round_to=8 makes use of them.
+
+    >>> [folded_width(32, fold) for fold in (1, 2, 4)], folded_width(32, 2, round_to=8)
+    ([32, 45, 64], 48)
     """
     require_positive_int("width", width)
     require_positive_int("fold", fold)
@@ -62,14 +66,24 @@ def pooled_size(height: int, width: int, pools: Sequence[tuple[int, int]]) -> in
     return height * width
 
 
-class FoldedNet(nn.Module):
+class FoldedNet(Shaped):
     """A CNN that answers for `fold` images in one pass: `body`, then the linear `head`.
 
     It reads groups, made by `fold_images`, and gives logits for `unfold_logits`. All images of a
     group share the pass, so each one's answer depends on its neighbours and on its slot.
     Subclasses build body and head; fold = 1 is the ordinary network.
     Errors: ValueError or TypeError for a wrong shape, dtype or device, for NaN.
+
+    >>> class Line(FoldedNet):
+    ...     def __init__(self, fold):
+    ...         super().__init__(1, 8, 8, classes=3, fold=fold)
+    ...         self.body = torch.nn.Sequential(torch.nn.Flatten())
+    ...         self.head = torch.nn.Linear(fold * 64, fold * 3)
+    >>> Line(fold=2)(torch.rand(5, 2, 8, 8)).shape
+    torch.Size([5, 6])
     """
+
+    shaped_by = {name: name for name in ("channels", "height", "width", "classes", "fold")}
 
     body: nn.Sequential
     head: nn.Linear
@@ -114,6 +128,10 @@ class GameCNN(FoldedNet):
     pool 3 / 2, linear -> f K. Every conv is 3 x 3 with ReLU; pools are max, kernel / stride.
     Other `filters` (c = filters sqrt(f), e a quarter of it) and `convs` in a unit than 32 and 3
     make the narrower, wider and shallower nets that a folded one is compared with.
+
+    >>> model = GameCNN(**GAME_CNNS["lol-gold1"], fold=4)
+    >>> model(fold_images(torch.rand(8, 3, 22, 52), 4)).shape  # 2 groups, 4 x 11 logits
+    torch.Size([2, 44])
     """
 
     def __init__(
@@ -153,6 +171,10 @@ class NoScopeCNN(FoldedNet):
 
     Two convs C f -> F -> F, pool 2 / 2; with convs=4 two more to 2F and another pool; linear to
     dense sqrt(f), ReLU; linear -> f K.
+
+    >>> model = NoScopeCNN(**NOSCOPE_CNNS["night"])
+    >>> model(torch.rand(2, 3, 50, 50)).shape
+    torch.Size([2, 2])
     """
 
     def __init__(

@@ -37,6 +37,11 @@ class FoldedResNet18(FoldedNet):
 
     Deviates from the paper: folds that are no squares are allowed, with the widths of the other
     nets; the authors' code has them for f = 1, 4, 9, ... only.
+
+    >>> model = FoldedResNet18(10, filters=8, fold=4)
+    >>> groups = fold_images(torch.rand(8, 3, 32, 32), 4)
+    >>> model(groups).shape, unfold_logits(model(groups), 4).shape
+    (torch.Size([2, 40]), torch.Size([8, 10]))
     """
 
     def __init__(self, classes: int, filters: int = 64, fold: int = 1, *, round_to: int = 1):

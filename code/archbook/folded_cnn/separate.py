@@ -17,6 +17,12 @@ def block_diagonal(nets: Sequence[FoldedNet]) -> FoldedNet:
     f times the width, not sqrt(f), and zeros off the diagonal: f times the FLOPs of each image,
     which is why nobody runs it. It shows that a folded net can be f separate ones, and what the
     mixing of the slots changes. `nets` are of fold 1 and built alike; their weights are copied.
+
+    >>> nets = [NoScopeCNN(16, 16, classes=2, filters=4, dense=8) for _ in range(2)]
+    >>> images = torch.rand(2, 3, 16, 16)
+    >>> logits = unfold_logits(block_diagonal(nets)(fold_images(images, 2)), 2)
+    >>> torch.allclose(logits[1:], nets[1](images[1:]), atol=1e-6)  # it sees no neighbour
+    True
     """
     if not nets or any(not isinstance(net, FoldedNet) or net.fold != 1 for net in nets):
         given = ", ".join(f"{type(net).__name__} of {getattr(net, 'fold', None)}" for net in nets)

@@ -19,13 +19,20 @@ from archbook.gfnn.network import (
     run_layers,
 )
 from archbook.gfnn.orders import dense
+from archbook.shaped import Shaped
 
 
-class MLP(nn.Module):
+class MLP(Shaped):
     """The plain network: one expert, no grid. Glorot's uniform weights, zero biases.
 
     `hidden` as in `GridFunctionedNetwork`.
+
+    >>> model = MLP(2, (16, 8), 1)
+    >>> model(torch.rand(5, 2)).shape
+    torch.Size([5, 1])
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,
@@ -60,6 +67,10 @@ class FourierMLP(nn.Module):
     B (frequencies, in) is drawn once from a normal distribution of width `scale`, in periods a
     unit of x, and stays fixed; it belongs to the state_dict. The usual cure for what a plain
     network learns late, local detail, and one without experts.
+
+    >>> model = FourierMLP(2, 16, 1, frequencies=8, scale=4.0)
+    >>> model(torch.rand(5, 2)).shape, model.B.shape
+    (torch.Size([5, 1]), torch.Size([8, 2]))
     """
 
     def __init__(
@@ -89,12 +100,19 @@ class FourierMLP(nn.Module):
         return self.mlp(torch.cat([turns.cos(), turns.sin()], -1))
 
 
-class PhaseFunctionedNetwork(nn.Module):
+class PhaseFunctionedNetwork(Shaped):
     """PFNN (Holden et al. 2017): a network on a cyclic grid of four nodes on one axis, the phase.
 
     phase (batch,), in turns: 0 and 1 are the same. 4 P stored numbers, 4 P + M multiply-adds.
     Deviates from the paper: no dropout; Glorot's weights in place of +-sqrt(6 / (in out)).
+
+    >>> model = PhaseFunctionedNetwork(3, 16, 2)
+    >>> x = torch.randn(5, 3)
+    >>> torch.allclose(model(x, torch.zeros(5)), model(x, torch.ones(5)))  # one place
+    True
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,
@@ -130,14 +148,21 @@ class PhaseFunctionedNetwork(nn.Module):
         return f"activation={self.activation!r}"
 
 
-class ModeAdaptiveNetwork(nn.Module):
+class ModeAdaptiveNetwork(Shaped):
     """MANN (Zhang et al. 2018): the weights of the experts come from a second network.
 
     omega(z) = softmax(gate(z)), z (batch, gate_features) being the part of the input that the gate
     sees. Learned and dense where a grid's weights are given and local: every sample pays for all
     experts. A convex mixture, which Catmull-Rom's is not.
     Deviates from the paper: no dropout; Glorot's weights for the experts as for the gate.
+
+    >>> model = ModeAdaptiveNetwork(3, 16, 2, gate_features=4, experts=6)
+    >>> x, z = torch.randn(5, 3), torch.randn(5, 4)
+    >>> model(x, z).shape, model.omega(z).shape
+    (torch.Size([5, 2]), torch.Size([5, 6]))
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,

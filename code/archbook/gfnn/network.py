@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from archbook.checks import require_choice, require_finite, require_input, require_positive_int
 from archbook.gfnn.orders import Mixing, mixing
 from archbook.gfnn.weights import Grid
+from archbook.shaped import Shaped
 
 ACTIVATIONS = {  # the ReLU is here to show what it breaks: a network with it is not C1 in g
     "elu": F.elu,
@@ -24,7 +25,7 @@ ACTIVATIONS = {  # the ReLU is here to show what it breaks: a network with it is
 INITS = ("independent", "tied")
 
 
-class ExpertLinear(nn.Module):
+class ExpertLinear(Shaped):
     """The parameters of one layer of all experts: W (experts, out, in), b (experts, out).
 
     init: every expert is drawn by itself ("independent"), or all are copies of one draw ("tied");
@@ -67,7 +68,15 @@ class GridLinear(ExpertLinear):
     omega_k(g): see `grid_weights`, with its `cyclic` and `edges`. Experts are numbered with the
     last axis of the grid running fastest. Stores prod N_d (in + 1) out numbers.
     Errors: ValueError or TypeError for a wrong shape, dtype, device or size, for NaN.
+
+    >>> layer = GridLinear(3, 2, (4, 5))
+    >>> layer(torch.randn(6, 3), torch.rand(6, 2)).shape
+    torch.Size([6, 2])
+    >>> layer.W.shape  # one expert a node
+    torch.Size([20, 2, 3])
     """
+
+    shaped_by = {"grid_shape": "grid.shape", "cyclic": "grid.cyclic", "edges": "grid.edges"}
 
     def __init__(
         self,
@@ -114,7 +123,7 @@ class GridLinear(ExpertLinear):
         return f"{super().extra_repr()}, {grid}, edges={self.grid.edges!r}"
 
 
-class GridFunctionedNetwork(nn.Module):
+class GridFunctionedNetwork(Shaped):
     """A network whose parameters are blended of a grid of experts, for every sample anew.
 
     W^l(g) = sum_k omega_k(g) W_k^l, b^l(g) likewise; h^0 = x, h^l = act(W^l(g) h^(l-1) + b^l(g)),
@@ -131,7 +140,17 @@ class GridFunctionedNetwork(nn.Module):
     Errors: ValueError or TypeError for a wrong shape, dtype, device or size, for NaN.
     Deviates from the paper: activation, ends of an axis and init are our choice, since the paper's
     are not known to us.
+
+    >>> model = GridFunctionedNetwork(3, 16, 2, grid_shape=(4, 5), cyclic=(True, False))
+    >>> x, g = torch.randn(6, 3), torch.rand(6, 2)
+    >>> model(x, g).shape
+    torch.Size([6, 2])
+    >>> once_round = torch.tensor([1.0, 0.0])
+    >>> torch.allclose(model(x, g + once_round), model(x, g), atol=1e-5)
+    True
     """
+
+    shaped_by = {"activation": "activation"}
 
     def __init__(
         self,

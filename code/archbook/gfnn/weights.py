@@ -18,6 +18,10 @@ def catmull_rom(m: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 4"]:
     The cubic through y_i and y_i+1 with the slopes (y_i+1 - y_i-1) / 2 and (y_i+2 - y_i) / 2,
     collected by node. They sum to 1; the outer two are negative, down to -2/27, so this is no
     convex mixture: absolute weights sum to up to 1.25.
+
+    >>> catmull_rom(torch.tensor([0.0, 0.5]))
+    tensor([[ 0.0000,  1.0000,  0.0000,  0.0000],
+            [-0.0625,  0.5625,  0.5625, -0.0625]])
     """
     _require_floating("m", m)
     m2 = m * m
@@ -49,6 +53,10 @@ def axis_weights(
     Computed in float32 at least, whatever the dtype of u. Errors: TypeError or ValueError for a u
     that is not floating, for NaN, for fewer than one node, for unknown edges.
     Deviates from the paper: its rule at the edges is not known to us; "clamp" is our choice.
+
+    >>> axis_weights(torch.tensor([0.0, 0.5]), nodes=4)  # at a node, amid two
+    tensor([[ 1.0000,  0.0000,  0.0000,  0.0000],
+            [-0.0625,  0.5625,  0.5625, -0.0625]])
     """
     _require_floating("u", u)
     require_positive_int("nodes", nodes)
@@ -67,6 +75,10 @@ def grid_weights(
     """omega_k(g), the product of the axis weights: at most 4^D of them are not zero, sum 1.
 
     cyclic: one entry an axis, None for no cyclic axis. edges: see `axis_weights`.
+
+    >>> grid_weights(torch.tensor([[0.0, 1.0]]), (2, 3))  # at the corner of a grid of 2 x 3
+    tensor([[[0., 0., 1.],
+             [0., 0., 0.]]])
     """
     grid = Grid(shape, cyclic, edges)
     _require_floating("g", g)

@@ -12,6 +12,10 @@ class LMUClassifier(nn.Module):
 
     The write is linear and starts by handing the first input on as it is, as the published code of
     2019 does; so the window holds the signal from the first step of training.
+
+    >>> model = LMUClassifier(1, 64, 10, order=16, theta=784.0)
+    >>> model(torch.rand(2, 784, 1)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(

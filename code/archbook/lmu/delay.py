@@ -35,6 +35,12 @@ def legendre_delay_matrices(
     Raises TypeError or ValueError for an order that is not a positive int, a theta that is not
     a positive finite number, an unknown discretisation, a dtype other than float32 or float64;
     warns below two steps.
+
+    >>> A_bar, B_bar = legendre_delay_matrices(order=4, theta=100.0)
+    >>> A_bar.shape, B_bar.shape
+    (torch.Size([4, 4]), torch.Size([4]))
+    >>> bool(torch.linalg.eigvals(A_bar).abs().max() < 1)  # stable
+    True
     """
     require_positive_int("order", order)
     theta = _window(theta)
@@ -77,6 +83,9 @@ def impulse_response(
 
     H[:, k:2k] = A_bar^k H[:, :k], so log2(length) matrix products replace `length` steps.
     Cost O(order^2 length + order^3 log length). A batch of start vectors gives a batch of H.
+
+    >>> impulse_response(torch.tensor([[0.5]]), torch.tensor([1.0]), length=4)
+    tensor([[1.0000, 0.5000, 0.2500, 0.1250]])
     """
     require_positive_int("length", length)
     require_tensor("A_bar", A_bar, B_bar.shape[-1:] * 2)
@@ -94,6 +103,11 @@ def legendre_readout(
     """Rows of P_i(2r - 1): their product with m_t is u(t - r theta) (2019, Eq. 3).
 
     `relative_delay` is r = delay / theta in [0, 1]: 0 is now, 1 the far end of the window.
+
+    >>> legendre_readout(3, torch.tensor([0.0, 0.5, 1.0]))  # now, the middle, the far end
+    tensor([[ 1.0000, -1.0000,  1.0000],
+            [ 1.0000,  0.0000, -0.5000],
+            [ 1.0000,  1.0000,  1.0000]])
     """
     require_positive_int("order", order)
     require_tensor("relative_delay", relative_delay, ("delays",))

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from archbook.autocast import without_autocast
 from archbook.checks import require_choice, require_finite, require_like, require_tensor
 from archbook.lmu.delay import impulse_response, legendre_delay_matrices
+from archbook.shaped import Shaped
 
 MODES = ("auto", "recurrent", "fft", "chunked")
 MOST_TABLES = 8  # kept at a time, so that sequences of any lengths fill no memory
@@ -19,7 +20,7 @@ FFT_INPUTS = 8192  # batch x channels x time up to which the FFT won (benchmarks
 Tables = OrderedDict[tuple[str, int, torch.device], Tensor]
 
 
-class LinearMemory(nn.Module):
+class LinearMemory(Shaped):
     """m_t = A_bar m_{t-1} + B_bar u_t for every channel (2021, Eq. 19), fixed matrices.
 
     Nothing is learned and nothing enters the state_dict. The matrices are kept in float64;
@@ -33,7 +34,13 @@ class LinearMemory(nn.Module):
     Shapes: u (batch, time, channels) -> (batch, time, channels, order); a state is one time
     slice, (batch, channels, order), None means zero. Errors: ValueError or TypeError for a wrong
     rank, an empty axis, NaN (see `archbook.checks.value_checks`), a mixed device or dtype.
+
+    >>> half = LinearMemory(torch.tensor([[0.5]]), torch.tensor([1.0]))  # m = m / 2 + u
+    >>> half(torch.ones(1, 4, 1)).flatten()
+    tensor([1.0000, 1.5000, 1.7500, 1.8750])
     """
+
+    shaped_by = {"matrices": "told"}
 
     def __init__(self, A_bar: Float[Tensor, "order order"], B_bar: Float[Tensor, " order"]):
         super().__init__()
@@ -78,6 +85,12 @@ class LinearMemory(nn.Module):
     def __getstate__(self) -> dict:
         """Tables can be made again: copies and files go without."""
         return {**super().__getstate__(), "_tables": OrderedDict(), "_longest": {}}
+
+    @property
+    def told(self) -> list[float]:
+        """A few numbers that tell these matrices from others, to six digits."""
+        A, B = self._exact
+        return [float(f"{float(value):.6g}") for value in (A.norm(), A.sum(), B.norm(), B @ A @ B)]
 
     def extra_repr(self) -> str:
         return f"order={self.order}"
@@ -259,11 +272,20 @@ class LegendreMemory(LinearMemory):
     """The sliding window of the last `theta` steps as `order` Legendre coefficients.
 
     Matrices: `legendre_delay_matrices`. u(t - r theta) is `legendre_readout(order, r) @ m_t`.
+
+    >>> memory = LegendreMemory(order=8, theta=20.0)
+    >>> u = torch.sin(torch.arange(300) / 30)
+    >>> m = memory(u[None, :, None])[0, -1, 0]  # the window after 300 steps
+    >>> then = legendre_readout(8, torch.tensor([0.5])) @ m  # 10 steps ago
+    >>> print(f"{float(then):.2f}, and was {float(u[289]):.2f}")
+    -0.22, and was -0.21
     """
+
+    shaped_by = {"order": "order", "theta": "theta", "discretization": "discretization"}
 
     def __init__(self, order: int, theta: float, discretization: str = "zoh"):
         super().__init__(*legendre_delay_matrices(order, theta, discretization))
-        self.theta = float(theta)
+        self.theta, self.discretization = float(theta), discretization
 
     def extra_repr(self) -> str:
         return f"order={self.order}, theta={self.theta:g}"

@@ -14,11 +14,12 @@ from archbook.checks import (
     value_checks,
 )
 from archbook.lmu.memory import LegendreMemory
+from archbook.shaped import Shaped
 
 Activation = Callable[[Tensor], Tensor]
 
 
-class LMU(nn.Module):
+class LMU(Shaped):
     """The parallel LMU (2021, Eqs. 18-20): no path leads from the output back into the memory.
 
     u_t = f_1(U_x x_t + b_u), m_t = memory(u)_t, o_t = f_2(U_m m_t + W_x x_t + b_o).
@@ -27,7 +28,17 @@ class LMU(nn.Module):
 
     One set of weights, three ways to run it: `forward` (parallel), `forward` with
     return_sequences=False (last output only, one matrix product), `step` (an RNN).
+
+    >>> model = LMU(1, 32, 1, order=8, theta=100.0)
+    >>> x = torch.randn(4, 100, 1)
+    >>> model(x).shape
+    torch.Size([4, 100, 32])
+    >>> o_1, m_1 = model.step(x[:, 0])  # the same weights, run as an RNN
+    >>> torch.allclose(o_1, model(x)[:, 0], atol=1e-5)
+    True
     """
+
+    shaped_by = {"write_activation": "f_1", "activation": "f_2"}
 
     def __init__(
         self,
@@ -116,6 +127,13 @@ class LMUCell(nn.Module):
 
     u_t = e_x x_t + e_h h_{t-1} + e_m m_{t-1} (one number), m_t as in the memory,
     h_t = tanh(W_x x_t + W_h h_{t-1} + W_m m_t). The tanh forbids a parallel form.
+
+    >>> cell = LMUCell(1, 16, order=4, theta=20.0)
+    >>> h, m = cell(torch.randn(2, 1))
+    >>> h.shape, m.shape
+    (torch.Size([2, 16]), torch.Size([2, 4]))
+    >>> cell.unroll(torch.randn(2, 50, 1)).shape
+    torch.Size([2, 50, 16])
     """
 
     def __init__(self, input_size: int, hidden_size: int, order: int, *, theta: float):

@@ -24,16 +24,19 @@ from archbook.checks import (
     require_positive_int,
 )
 from archbook.msa_transformer.padding import AlignmentMask
+from archbook.shaped import Shaped
 
 TIES = ("sqrt", "mean", "none")
 
 
-class AxialAttention(nn.Module):
+class AxialAttention(Shaped):
     """What both axes share: projections, heads, the two layouts.
 
     Fused attention has no second derivatives: a penalty on gradients runs inside
     `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
     """
+
+    shaped_by = {"heads": "heads"}
 
     def __init__(self, hidden: int, heads: int, dropout: float = 0.0):
         super().__init__()
@@ -113,7 +116,14 @@ class TiedRowAttention(AxialAttention):
     of rows. It is formed where it is asked for, in chunks, and where it is no larger than the
     queries, columns <= rows x head width: there, keeping it is cheaper than what fused attention
     does, which is to compute it again in the backward pass.
+
+    >>> layer = TiedRowAttention(16, 2)
+    >>> y, weights = layer(torch.randn(1, 4, 6, 16), need_weights=True)
+    >>> weights.shape, torch.allclose(weights.sum(-1), torch.ones(1, 2, 6))
+    (torch.Size([1, 2, 6, 6]), True)
     """
+
+    shaped_by = {"heads": "heads", "tie": "tie"}
 
     def __init__(self, hidden: int, heads: int, dropout: float = 0.0, *, tie: str = "sqrt"):
         super().__init__(hidden, heads, dropout)
@@ -218,6 +228,11 @@ class ColumnAttention(AxialAttention):
 
     O(columns rows^2 hidden) time; the map, (batch, heads, columns, rows, rows), is formed only
     where it is asked for.
+
+    >>> layer = ColumnAttention(16, 2)
+    >>> y, weights = layer(torch.randn(1, 4, 6, 16), need_weights=True)
+    >>> y.shape, weights.shape
+    (torch.Size([1, 4, 6, 16]), torch.Size([1, 2, 6, 4, 4]))
     """
 
     def attend(self, x, mask, need_weights=False, *, chunk=None):

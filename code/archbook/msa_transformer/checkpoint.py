@@ -22,6 +22,11 @@ def load_esm_msa1b(path: str | Path, regression_path: str | Path | None = None) 
     weights_only=True: nothing in the file is executed. The first release's row positions are one
     number a row, which the norm that follows removes: such a model gets row_positions="none".
     Errors: ValueError that names missing, unknown or misshapen entries.
+
+    >>> load_esm_msa1b("esm_msa1b_t12_100M_UR50S.pt")  # where it is not
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'esm_msa1b_t12_100M_UR50S.pt'
     """
     saved = _read(path, "args", "model")
     weights = {_plain(key): value for key, value in saved["model"].items()}

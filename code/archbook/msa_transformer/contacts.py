@@ -18,6 +18,11 @@ def contact_features(
 
     Padded columns (False) are left out *before* the background is taken, and come out as zero. The
     published code takes it over them, so that there a batch changes its answers.
+
+    >>> attentions = torch.rand(1, 3, 2, 5, 5).softmax(-1)
+    >>> features = contact_features(attentions)
+    >>> features.shape, bool(features.sum(1).abs().max() < 1e-4)  # no background is left
+    (torch.Size([1, 5, 5, 6]), True)
     """
     s = attentions.flatten(1, 2)
     s = s + s.mT
@@ -32,6 +37,11 @@ class ContactHead(nn.Module):
     """p_ij = sigmoid(b + sum_h w_h s_ij^h) on `contact_features`: a logistic regression.
 
     The transformer below stays as it is; `fit` finds these numbers from a few structures.
+
+    >>> head = ContactHead(features=6)
+    >>> p = head(torch.rand(1, 3, 2, 5, 5).softmax(-1))  # 3 layers of 2 heads, 5 columns
+    >>> p.shape, torch.allclose(p, p.mT)
+    (torch.Size([1, 5, 5]), True)
     """
 
     def __init__(self, features: int):

@@ -12,7 +12,13 @@ LETTERS = (FIRST_LETTER, FIRST_LETTER + AMINO_ACIDS)  # the amino acids: first i
 
 
 class Masked(NamedTuple):
-    """tokens: with the chosen places changed; chosen: where to predict the original."""
+    """tokens: with the chosen places changed; chosen: where to predict the original.
+
+    >>> tokens = torch.randint(4, 24, (3, 50))
+    >>> masked = mask_tokens(tokens)
+    >>> bool((masked.tokens == tokens)[~masked.chosen].all())  # the rest stays
+    True
+    """
 
     tokens: Int64[Tensor, "*shape"]
     chosen: Bool[Tensor, "*shape"]
@@ -32,6 +38,12 @@ def mask_tokens(
     Of the chosen, the share `masked` becomes the mask token, the share `swapped` a random letter of
     ids letters[0] .. letters[1] - 1, and the rest stays. Start and padding are never chosen; gaps
     are letters like others. A generator lies on the device of the tokens.
+
+    >>> tokens = torch.full((200, 200), 5)
+    >>> changed, chosen = mask_tokens(tokens)
+    >>> shares = chosen.float().mean(), (changed == 32).float().mean()
+    >>> [round(float(share), 2) for share in shares]  # chosen, and masked
+    [0.15, 0.12]
     """
     if tokens.dtype != torch.int64:
         raise TypeError(f"wanted tokens to be torch.int64, given {tokens.dtype}")

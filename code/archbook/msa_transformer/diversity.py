@@ -15,6 +15,11 @@ def diversity_subsample(
     Greedy (Sec. 3.2): a running sum of distances, so O(rows x all rows x columns). Ties go to the
     earlier row; an alignment of at most `rows` rows comes back whole. The rows keep their order, as
     in the published helper. farthest=False takes the nearest instead, the paper's control.
+
+    >>> alignment = torch.tensor([[0, 0, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]])
+    >>> diversity_subsample(alignment, rows=2)
+    tensor([[0, 0, 0],
+            [1, 1, 1]])
     """
     require_positive_int("rows", rows)
     require_tensor("alignment", alignment, ("rows", "columns"))

@@ -16,6 +16,10 @@ class NeighbourEmbedding(nn.Embedding):
     (i + 1, j - 1), in a network without positions. Beyond the row's ends, as at padding, nothing is
     added. E_0 is `weight`, the table that letters are told from. Not in the paper, whose network
     learns a vector for each column.
+
+    >>> letters = NeighbourEmbedding(33, 16, neighbours=1)
+    >>> letters(torch.randint(4, 24, (1, 5, 3))).shape  # columns first
+    torch.Size([1, 5, 3, 16])
     """
 
     def __init__(self, vocab_size: int, hidden: int, neighbours: int):

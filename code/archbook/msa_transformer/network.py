@@ -22,13 +22,22 @@ from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention
 from archbook.msa_transformer.contacts import ContactHead
 from archbook.msa_transformer.neighbours import NeighbourEmbedding
 from archbook.msa_transformer.padding import PLACE, AlignmentMask
+from archbook.shaped import Shaped
 from archbook.vocabulary import PADDING, START
 
 ROW_POSITIONS = ("learned", "query", "none")
 
 
 class MSAOutput(NamedTuple):
-    """What `MSATransformer.forward` returns; what was not asked for is None."""
+    """What `MSATransformer.forward` returns; what was not asked for is None.
+
+    >>> model = MSATransformer(layers=2, hidden=16, heads=2, ffn=32).eval()
+    >>> tokens = torch.randint(4, 24, (1, 3, 5))
+    >>> tokens[..., 0] = 0  # every row begins with the start token
+    >>> found = model(tokens, return_contacts=True)
+    >>> found.logits.shape, found.contacts.shape, found.row_attentions is None
+    (torch.Size([1, 3, 5, 33]), torch.Size([1, 4, 4]), True)
+    """
 
     logits: Float[Tensor, "batch rows columns vocab"]
     contacts: Float[Tensor, "batch residues residues"] | None = None
@@ -58,6 +67,11 @@ class AxialBlock(nn.Module):
     The axial transformer of Ho et al. (2019) has a feed-forward after each axis; here one serves
     both. dropout acts on what joins the skip, attention_dropout on the maps, activation_dropout
     inside the feed-forward. (In the published code attention_dropout does nothing.)
+
+    >>> block = AxialBlock(16, 2, ffn=32)
+    >>> x, row, column = block(torch.randn(1, 4, 6, 16), need_attention=True)
+    >>> x.shape, row.shape  # 4 rows of 6 columns; one map a head
+    (torch.Size([1, 4, 6, 16]), torch.Size([1, 2, 6, 6]))
     """
 
     def __init__(
@@ -128,7 +142,7 @@ class LetterHead(nn.Module):
         return linear(self.norm(nn.functional.gelu(self.dense(x))), table, self.bias)
 
 
-class MSATransformer(nn.Module):
+class MSATransformer(Shaped):
     """Blocks of tied row and column attention over a tokenised alignment (Rao et al., 2021).
 
     Tokens are ids of `archbook.data.alignments` (fair-esm's): start 0, padding 1, mask 32; row 0
@@ -137,7 +151,17 @@ class MSATransformer(nn.Module):
     start_token: every row begins with one; contacts leave its column out. tie: see
     `TiedRowAttention`. neighbours: a place also holds so many letters on either side of it, see
     `NeighbourEmbedding`; the paper's network has none.
+
+    >>> sizes = dict(layers=2, hidden=16, heads=2, ffn=32)
+    >>> model = MSATransformer(**sizes, start_token=False).eval()
+    >>> tokens = torch.randint(4, 24, (1, 3, 5))  # an alignment of 3 rows and 5 columns
+    >>> model(tokens).logits.shape, model.encode(tokens).shape
+    (torch.Size([1, 3, 5, 33]), torch.Size([1, 3, 5, 16]))
+    >>> model.row_attentions(tokens).shape
+    torch.Size([1, 2, 2, 5, 5])
     """
+
+    shaped_by = {"start_token": "start_token"}
 
     def __init__(
         self,

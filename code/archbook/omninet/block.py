@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from archbook.attention import FullAttention, KeyValueCache
 from archbook.attention.interface import Attention
 from archbook.checks import as_size, value_checks
+from archbook.shaped import Shaped
 
 Between = Callable[[Tensor], Tensor]
 
 
-class Heads(nn.Module):
+class Heads(Shaped):
     """W_q, W_k, W_v and W_o of one attention with d_h = hidden / heads."""
+
+    shaped_by = {"heads": "heads"}
 
     def __init__(self, hidden: int, heads: int, *, bias: bool = True):
         super().__init__()
@@ -63,18 +66,26 @@ class FeedForward(nn.Module):
         return self.fc2(self.drop(nn.functional.gelu(self.fc1(x))))
 
 
-class Block(nn.Module):
+class Block(Shaped):
     """U = X + MHA(LN X); block(X) = U + FFN(LN U). causal: token i reads tokens j <= i alone.
 
     O(seq^2 hidden + seq hidden ffn) time; the map of scores is never formed. dropout acts on what
     joins the skip and inside the feed-forward, not on the attention's weights.
+
+    >>> block = Block(16, 2, 64, dropout=0.0, causal=True)
+    >>> x = torch.randn(1, 6, 16)
+    >>> torch.allclose(block(x)[:, :3], block(x[:, :3]), atol=1e-5)  # no look ahead
+    True
     """
+
+    shaped_by = {"causal": "causal"}
 
     def __init__(self, hidden: int, heads: int, ffn: int, *, dropout: float, causal: bool):
         super().__init__()
         ffn = as_size("ffn", ffn)
         self.norm, self.heads = nn.LayerNorm(hidden), Heads(hidden, heads)
         self.attention = FullAttention()
+        self.causal = causal
         self.group = 1 if causal else None
         self.ffn_norm, self.ffn = nn.LayerNorm(hidden), FeedForward(hidden, ffn, dropout)
         self.drop = nn.Dropout(dropout)

@@ -20,6 +20,7 @@ from archbook.attention.interface import check_mask, no_later
 from archbook.checks import as_size, require_choice, require_finite, require_input
 from archbook.omninet.block import Heads, repeated, stateless
 from archbook.omninet.stacking import POOLS
+from archbook.shaped import Shaped
 
 QUERIES = ("all", "top")
 AUTO_TOKENS = 2048  # stacked tokens up to which `choose_meta` takes full attention
@@ -32,11 +33,14 @@ def choose_meta(tokens: int) -> Kind:
     Full attention is exact; the Performer is another function, so it is taken only where it saves
     much. On a CPU they cost the same at several hundred tokens, at more where causal (see the
     benchmark); on a GPU fused attention stays ahead longer.
+
+    >>> choose_meta(2048), choose_meta(2049)
+    (Full(), Performer(features=64, kernel='softmax'))
     """
     return Full() if as_size("tokens", tokens) <= AUTO_TOKENS else Performer()
 
 
-class MetaLearner(nn.Module):
+class MetaLearner(Shaped):
     """Pool over depth of W_o Attn(LN T), T all tokens of `depth` layers, position after position.
 
     No residual of its own and no bias, so that W_o = 0 gives zero. pool: "max" (by feature),
@@ -48,7 +52,13 @@ class MetaLearner(nn.Module):
     `BigBird` or your own. length: positions of the longest sequence, which Linformer (that takes no
     other) and BigBird are made for; the others need none.
     depth_vectors: add a learned vector for each depth before the norm; zero at the start.
+
+    >>> meta = MetaLearner(16, 2, depth=3)
+    >>> meta(torch.randn(1, 6, 3, 16)).shape  # 6 positions, 3 layers of each
+    torch.Size([1, 6, 16])
     """
+
+    shaped_by = {name: name for name in ("meta", "depth", "pool", "query", "causal")}
 
     def __init__(
         self,
@@ -78,6 +88,7 @@ class MetaLearner(nn.Module):
             )
         self.heads = Heads(hidden, heads, bias=False)
         self.hidden, self.depth, self.pool, self.query = hidden, depth, pool, query
+        self.causal = causal
         self.group = depth if causal else None
         self.meta = meta
         self.norm = nn.LayerNorm(hidden)

@@ -18,12 +18,18 @@ from archbook.checks import (
 )
 from archbook.omninet.block import initialise
 from archbook.omninet.network import OmniNet, StackState, Transformer
+from archbook.shaped import Shaped
 
 READOUTS = ("mean", "token")
 
 
 class TokenEmbedding(nn.Module):
-    """A vector for each token plus one for each position; no dropout here."""
+    """A vector for each token plus one for each position; no dropout here.
+
+    >>> embed = TokenEmbedding(11, 20, 16)
+    >>> embed(torch.randint(0, 11, (3, 6))).shape
+    torch.Size([3, 6, 16])
+    """
 
     def __init__(self, vocab_size: int, max_length: int, hidden: int):
         super().__init__()
@@ -57,8 +63,15 @@ class TokenEmbedding(nn.Module):
         return self.tokens(tokens) + self.positions[first:last]
 
 
-class PatchEmbedding(nn.Module):
-    """An image cut into squares (Dosovitskiy et al., 2021): one token each, plus its position."""
+class PatchEmbedding(Shaped):
+    """An image cut into squares (Dosovitskiy et al., 2021): one token each, plus its position.
+
+    >>> embed = PatchEmbedding((3, 8, 12), patch=4, hidden=16)
+    >>> embed(torch.rand(5, 3, 8, 12)).shape  # 2 x 3 patches
+    torch.Size([5, 6, 16])
+    """
+
+    shaped_by = {"image": "image", "patch": "patch"}
 
     def __init__(self, image: tuple[int, int, int], patch: int, hidden: int):
         super().__init__()
@@ -95,7 +108,13 @@ class PatchEmbedding(nn.Module):
 
 
 class LMState(NamedTuple):
-    """Decoding so far: logits of the next token, the number of tokens read, the stack's state."""
+    """Decoding so far: logits of the next token, the number of tokens read, the stack's state.
+
+    >>> model = OmniNetLM(11, 20, 2, hidden=16, heads=2, partition=2).eval()
+    >>> state = model.prefill(torch.randint(0, 11, (3, 5)))
+    >>> state.length, state.logits.shape
+    (5, torch.Size([3, 11]))
+    """
 
     logits: Float[Tensor, "batch vocab"]
     length: int
@@ -106,6 +125,13 @@ class LanguageModel(nn.Module):
     """Tokens to logits of the next token: embedding, a causal stack, LN, the embedding's table.
 
     The stack may be a `Transformer` or an `OmniNet`.
+
+    >>> body = Transformer(2, 16, 2, causal=True)
+    >>> model = LanguageModel(body, vocab_size=11, max_length=20).eval()
+    >>> tokens = torch.randint(0, 11, (1, 6))
+    >>> state = model.step(tokens[:, 5], model.prefill(tokens[:, :5]))
+    >>> torch.allclose(state.logits, model(tokens)[:, -1], atol=1e-5)
+    True
     """
 
     def __init__(
@@ -156,7 +182,12 @@ class LanguageModel(nn.Module):
 
 
 class OmniNetLM(LanguageModel):
-    """A `LanguageModel` whose stack is a causal `OmniNet`; further arguments are the stack's."""
+    """A `LanguageModel` whose stack is a causal `OmniNet`; further arguments are the stack's.
+
+    >>> model = OmniNetLM(11, 20, 2, hidden=16, heads=2, partition=2)
+    >>> model(torch.randint(0, 11, (3, 6))).shape
+    torch.Size([3, 6, 11])
+    """
 
     def __init__(
         self,
@@ -179,6 +210,11 @@ class Classifier(nn.Module):
 
     readout: "mean" over the real tokens, or "token": a learned one in front of all, whose output
     is read (Dosovitskiy et al., 2021); the stack then sees one token more.
+
+    >>> embed, body = PatchEmbedding((3, 8, 8), 4, 16), OmniNet(2, 16, 2, partition=2)
+    >>> model = Classifier(embed, body, classes=10)
+    >>> model(torch.rand(5, 3, 8, 8)).shape
+    torch.Size([5, 10])
     """
 
     def __init__(

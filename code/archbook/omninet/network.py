@@ -18,7 +18,13 @@ Part = Block | MetaLearner
 
 
 class StackState(NamedTuple):
-    """What decoding remembers: a cache of every block, a state of every meta-learner."""
+    """What decoding remembers: a cache of every block, a state of every meta-learner.
+
+    >>> stack = OmniNet(4, 16, 2, partition=2, causal=True).eval()
+    >>> _, state = stack.prefill(torch.randn(1, 6, 16))
+    >>> len(state.blocks), len(state.metas)
+    (4, 2)
+    """
 
     blocks: tuple[KeyValueCache, ...]
     metas: tuple[Cache, ...]
@@ -32,6 +38,11 @@ class Transformer(nn.Module):
     """Blocks one after another, hidden states in and out, without a last norm.
 
     ffn: width of the feed-forward, 4 hidden where None. O(layers) blocks' time; see `Block`.
+
+    >>> model = Transformer(2, 16, 2).eval()
+    >>> x, real = torch.randn(1, 6, 16), torch.tensor([[True] * 4 + [False] * 2])
+    >>> torch.allclose(model(x, real)[:, :4], model(x[:, :4]), atol=1e-5)
+    True
     """
 
     def __init__(
@@ -124,6 +135,13 @@ class OmniNet(Transformer):
     hidden; Linformer seq P rank hidden; BigBird seq P (blocks read) block P hidden.
     Deviates from the paper: the meta-learner is attention alone, without a feed-forward and a
     residual of its own.
+
+    >>> model = OmniNet(4, 16, 2, partition=2).eval()
+    >>> x = torch.randn(1, 6, 16)
+    >>> model(x).shape
+    torch.Size([1, 6, 16])
+    >>> [depths.shape for depths in model.layer_outputs(x)]  # what the meta-learners read
+    [torch.Size([1, 6, 2, 16]), torch.Size([1, 6, 2, 16])]
     """
 
     def __init__(

@@ -14,7 +14,12 @@ POOLS = ("max", "mean", "last", "learned")
 def index_sort(
     layers: Sequence[Float[Tensor, "batch seq hidden"]],
 ) -> Float[Tensor, "batch tokens hidden"]:
-    """T[i P + l] = X_l[i]: all P depths of token 1, then all of token 2, and so on."""
+    """T[i P + l] = X_l[i]: all P depths of token 1, then all of token 2, and so on.
+
+    >>> X_1, X_2 = torch.tensor([[[1], [2]]]), torch.tensor([[[10], [20]]])
+    >>> index_sort([X_1, X_2]).flatten()  # position after position
+    tensor([ 1, 10,  2, 20])
+    """
     if not layers:
         raise ValueError("wanted at least one layer, given none")
     for number, x in enumerate(layers):
@@ -28,7 +33,12 @@ def index_sort(
 def index_unsort(
     stacked: Float[Tensor, "batch tokens hidden"], depth: int
 ) -> Float[Tensor, "batch seq depth hidden"]:
-    """The inverse: entry [:, i, l] is X_l[i]."""
+    """The inverse: entry [:, i, l] is X_l[i].
+
+    >>> index_unsort(torch.tensor([[[1], [10], [2], [20]]]), depth=2)[..., 0]
+    tensor([[[ 1, 10],
+             [ 2, 20]]])
+    """
     depth = as_size("depth", depth)
     require_tensor("stacked", stacked, ("batch", "tokens", "hidden"))
     if stacked.shape[1] % depth:

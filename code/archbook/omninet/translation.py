@@ -15,7 +15,13 @@ from archbook.omninet.network import Transformer
 
 
 class Memory(NamedTuple):
-    """What a decoder reads: keys and values of every block, and which are real."""
+    """What a decoder reads: keys and values of every block, and which are real.
+
+    >>> decoder = Decoder(11, 20, 2, hidden=16, heads=2)
+    >>> memory = decoder.remember(torch.randn(1, 7, 16), None)
+    >>> len(memory.k), memory.k[0].shape  # one a block: batch, heads, source, head width
+    (2, torch.Size([1, 2, 7, 8]))
+    """
 
     k: tuple[Float[Tensor, "batch heads seq d"], ...]
     v: tuple[Float[Tensor, "batch heads seq d"], ...]
@@ -23,7 +29,15 @@ class Memory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """Decoding so far: logits of the next token, tokens read, the memory, the blocks' caches."""
+    """Decoding so far: logits of the next token, tokens read, the memory, the blocks' caches.
+
+    >>> decoder = Decoder(11, 20, 2, hidden=16, heads=2).eval()
+    >>> memory = decoder.remember(torch.randn(1, 7, 16), None)
+    >>> state = decoder.prefill(torch.tensor([[0]]), memory)
+    >>> state = decoder.step(state.logits.argmax(-1), state)
+    >>> state.length, state.logits.shape
+    (2, torch.Size([1, 11]))
+    """
 
     logits: Float[Tensor, "batch vocab"]
     length: int
@@ -36,6 +50,11 @@ class Decoder(nn.Module):
 
     "Shifting" is the caller's: `forward` is given the target from its start token on, and its
     logits at i are those of token i + 1.
+
+    >>> decoder = Decoder(11, 20, 2, hidden=16, heads=2).eval()
+    >>> memory = decoder.remember(torch.randn(1, 7, 16), None)
+    >>> decoder(torch.randint(0, 11, (1, 5)), memory).shape
+    torch.Size([1, 5, 11])
     """
 
     def __init__(
@@ -106,7 +125,14 @@ class Decoder(nn.Module):
 
 
 class EncoderDecoder(nn.Module):
-    """Source tokens and the target so far to logits of the next target token."""
+    """Source tokens and the target so far to logits of the next target token.
+
+    >>> encoder = OmniNet(2, 16, 2, partition=2)
+    >>> decoder = Decoder(11, 20, 2, hidden=16, heads=2)
+    >>> model = EncoderDecoder(TokenEmbedding(13, 20, 16), encoder, decoder).eval()
+    >>> model.translate(torch.randint(0, 13, (1, 7)), start=0, stop=1, length=5).shape
+    torch.Size([1, 5])
+    """
 
     def __init__(self, embed: TokenEmbedding, encoder: Transformer, decoder: Decoder):
         super().__init__()

@@ -11,7 +11,12 @@ from archbook.omninet.network import OmniNet, Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A stack of blocks, plain where partition is 0; an experiment's settings begin with it."""
+    """A stack of blocks, plain where partition is 0; an experiment's settings begin with it.
+
+    >>> design = Design(layers=4, hidden=64, partition=2, meta="performer")
+    >>> type(design.stack(length=128)).__name__, f"{design.flops(128):,}"
+    ('OmniNet', '101,187,584')
+    """
 
     layers: int = 4  # blocks
     hidden: int = 64  # width
@@ -76,6 +81,10 @@ def equal_weights(base: D, partition: int) -> D:
 
     A meta-learner has 4 d^2 + 2 d weights, a unit of feed-forward width 2 d + 1: spread over the P
     blocks of its partition that is 2 d / P units each, without a rest where P divides 2 d.
+
+    >>> stacks = equal_weights(Design(), 2).stack(8), Design(partition=2).stack(8)
+    >>> [sum(w.numel() for w in stack.parameters()) for stack in stacks]
+    [232960, 232960]
     """
     extra, rest = divmod(2 * base.hidden, partition)
     if rest:
@@ -84,7 +93,14 @@ def equal_weights(base: D, partition: int) -> D:
 
 
 def equal_flops(base: D, omni: D, length: int) -> D:
-    """The plain stack whose forward costs what the OmniNet's does, to one unit of width."""
+    """The plain stack whose forward costs what the OmniNet's does, to one unit of width.
+
+    >>> base = Design(layers=4, hidden=64)
+    >>> omni = Design(layers=4, hidden=64, partition=2)
+    >>> plain = equal_flops(base, omni, length=128)
+    >>> plain.ffn, round(plain.flops(128) / omni.flops(128), 3)
+    (640, 1.0)
+    """
     sizes = {"heads": omni.heads, "depth": omni.partition, "query": omni.query}
     meta = meta_flops(omni.kind, length, omni.hidden, **sizes)
     unit = block_flops(length, base.hidden, 2) - block_flops(length, base.hidden, 1)
@@ -93,7 +109,11 @@ def equal_flops(base: D, omni: D, length: int) -> D:
 
 def controls(base: D, length: int, partition: int = 2) -> dict[str, D]:
     """The plain stack, and two wider ones: as many weights, as many operations as full attention
-    over this partition."""
+    over this partition.
+
+    >>> {name: design.ffn for name, design in controls(Design(), length=128).items()}
+    {'base': 256, 'equal_weights': 320, 'equal_flops': 640}
+    """
     omni = replace(base, partition=partition)
     return {
         "base": base,
@@ -103,7 +123,11 @@ def controls(base: D, length: int, partition: int = 2) -> dict[str, D]:
 
 
 def grid(base: D, length: int, causal: bool) -> dict[str, D]:
-    """Controls; every meta-learner at P = 2 and P = layers; two other ways to pool at P = 2."""
+    """Controls; every meta-learner at P = 2 and P = layers; two other ways to pool at P = 2.
+
+    >>> list(grid(Design(), length=128, causal=True))[:5]
+    ['base', 'equal_weights', 'equal_flops', 'full_2', 'full_4']
+    """
     metas = ("full", "performer", "bigbird", *(() if causal else ("linformer",)))
     deep = {
         f"{meta}_{partition}": replace(base, partition=partition, meta=meta)

@@ -65,7 +65,15 @@ def wanted_cells(
     search: Search | None = None,
     found: Mapping[str, Any] | None = None,
 ) -> dict[tuple[str, int], dict]:
-    """Every (variant, seed) that a results file of this size must hold, with its configuration."""
+    """Every (variant, seed) that a results file of this size must hold, with its configuration.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Config:
+    ...     steps: int = 10
+    >>> wanted_cells({"full": {"line": Config()}}, seeds={"line": (0, 1)})
+    {('line', 0): {'steps': 10}, ('line', 1): {'steps': 10}}
+    """
     of_search = search.seeds if search is not None and size == SEARCH else None
     return {
         (variant, seed): config_as_json(config)

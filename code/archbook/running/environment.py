@@ -22,6 +22,9 @@ def pick_device(name: str | torch.device | None = None) -> torch.device:
     """The device to work on: the one named, else a CUDA card where there is one, else the CPU.
 
     Apple's "mps" is used only when named: it has no float64, which the chapters' checks need.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -44,7 +47,14 @@ def available_devices() -> list[str]:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch (every device)."""
+    """Seed the global generators of Python, NumPy and torch (every device).
+
+    >>> seed_everything(3)
+    >>> first = torch.rand(2)
+    >>> seed_everything(3)
+    >>> torch.equal(torch.rand(2), first)
+    True
+    """
     seed = as_size("seed", seed, least=0)
     if seed >= 2**32:
         raise ValueError(f"wanted a seed from 0 to 2**32 - 1, given {seed}")
@@ -54,7 +64,10 @@ def seed_everything(seed: int) -> None:
 
 
 def synchronize(device: torch.device | str | None) -> None:
-    """Wait until the device has done what it was asked to do; nothing to wait for on a CPU."""
+    """Wait until the device has done what it was asked to do; nothing to wait for on a CPU.
+
+    >>> synchronize("cpu")  # nothing to wait for
+    """
     kind = torch.device(device).type if device is not None else "cpu"
     if kind == "cuda":
         torch.cuda.synchronize(device)
@@ -67,6 +80,10 @@ def environment(device: torch.device | str = "cpu", root: Path | None = None) ->
 
     `root` is the repository; without it, the checkout that this package runs from. Nothing here
     names a folder of the machine: the command is written relative to the repository.
+
+    >>> told = environment("cpu")
+    >>> told["device"], "torch" in told, "git_commit" in told
+    ('cpu', True, True)
     """
     root = root if root is not None else repository_root()
     return {
@@ -85,7 +102,11 @@ def environment(device: torch.device | str = "cpu", root: Path | None = None) ->
 
 
 def device_name(device: torch.device | str) -> str:
-    """The model of the processor or of the card."""
+    """The model of the processor or of the card.
+
+    >>> device_name("cpu") == environment("cpu")["device_name"]
+    True
+    """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

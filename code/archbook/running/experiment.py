@@ -54,6 +54,19 @@ def main(
 
     Under torchrun all its processes work on one cell after the other, but for an experiment that
     gives a reason to run `alone`.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Config:
+    ...     slope: float = 2.0  # of the line
+    >>> def measure(config, run):
+    ...     return {"loss": config.slope**2}
+    >>> sizes = {"tiny": {"line": Config()}}
+    >>> main("experiments/toy/line.py", sizes, measure, argv=["--size", "tiny"])
+    [1/1] toy/line tiny line seed 0: started at ... on cpu
+      finished in ...
+      loss 4
+    results: .runs/toy/line.tiny/results.json
     """
     config_class = _check_sizes(sizes)
     description = sys.modules[measure.__module__].__doc__

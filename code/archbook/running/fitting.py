@@ -36,7 +36,13 @@ def warmed_adamw(
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> Rule:
-    """AdamW under `warmed_cosine`."""
+    """AdamW under `warmed_cosine`.
+
+    >>> model = torch.nn.Linear(3, 1)
+    >>> optimizer, schedule = warmed_adamw(model, learning_rate=1e-3, steps=100)
+    >>> round(schedule.get_last_lr()[0], 6)  # a fifth at first, all of it after 5 steps
+    0.0002
+    """
     optimizer = torch.optim.AdamW(
         model.parameters(), learning_rate, betas=betas, weight_decay=weight_decay
     )
@@ -44,7 +50,13 @@ def warmed_adamw(
 
 
 def cosine_adam(model: nn.Module, learning_rate: float, steps: int) -> Rule:
-    """Adam, its rate lowered to zero along a cosine."""
+    """Adam, its rate lowered to zero along a cosine.
+
+    >>> model = torch.nn.Linear(3, 1)
+    >>> optimizer, schedule = cosine_adam(model, learning_rate=1e-3, steps=100)
+    >>> schedule.get_last_lr()
+    [0.001]
+    """
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
     return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
@@ -70,6 +82,13 @@ def fit(
     model is left in training mode.
 
     In several processes `loss()` is this one's part: the loss of the batch is the parts' mean.
+
+    >>> model, x = torch.nn.Linear(1, 1), torch.rand(50, 1)
+    >>> rule = cosine_adam(model, learning_rate=0.1, steps=200)
+    >>> loss = lambda: (model(x) - 2 * x - 1).square().mean()
+    >>> curve = fit(Run(quiet=True), model, loss, steps=200, rule=rule)
+    >>> round(model.weight.item()), round(model.bias.item()), len(curve["curve_loss"])
+    (2, 1, 50)
     """
     optimizer, schedule = rule
     curve: dict[str, list[float]] = {}
@@ -128,6 +147,14 @@ def fit_best(
     results file holds: METRIC, `step`, and over the looks `curve_step`, `curve_loss` (the mean
     since the last look) and `curve_METRIC`. `score` is called in evaluation mode and makes no
     gradients. Not for sharded models, of which no process can keep a copy.
+
+    >>> model, x = torch.nn.Linear(1, 1), torch.rand(50, 1)
+    >>> loss = lambda: (model(x) - 2 * x - 1).square().mean()
+    >>> rule = cosine_adam(model, learning_rate=0.1, steps=200)
+    >>> more = dict(steps=200, rule=rule, looks=10)
+    >>> chosen, found = fit_best(Run(quiet=True), model, loss, lambda: loss().item(), **more)
+    >>> chosen.training, len(found["curve_valid_loss"]), found["valid_loss"] < 0.01
+    (False, 10, True)
     """
     chosen = copy.deepcopy(model)
     sign = 1 if best == "lowest" else -1

@@ -34,7 +34,11 @@ class Refused(ValueError):
 
 
 def processes() -> int:
-    """How many work on this run."""
+    """How many work on this run.
+
+    >>> processes()
+    1
+    """
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -134,7 +138,11 @@ def of_first(value: Known) -> Known:
 
 
 def mean_over_processes(value: Tensor | float) -> float:
-    """The mean over the processes: of `loss()`'s parts, the loss of the whole batch."""
+    """The mean over the processes: of `loss()`'s parts, the loss of the whole batch.
+
+    >>> mean_over_processes(2.5)  # of one process
+    2.5
+    """
     total = torch.as_tensor(value).detach().to("cpu", torch.float64)
     if processes() > 1:
         dist.all_reduce(total)
@@ -146,6 +154,9 @@ def held_once(make: Callable[[], Known]) -> Known:
 
     Rank 0 makes it, in a file that every process maps: a page of it comes into memory once for the
     machine, when somebody reads it. Not to be written to.
+
+    >>> held_once(lambda: {"x": torch.arange(3)})
+    {'x': tensor([0, 1, 2])}
     """
     if processes() == 1:
         return make()
@@ -173,6 +184,9 @@ def share(batch: Tensor, unit: int = 1) -> Tensor:
 
     Where a last, short batch has less than a unit for each, a process with none is given the first
     unit, with `share_weight` 0: it has to take part in the step all the same.
+
+    >>> share(torch.arange(4))  # of one process: all of it
+    tensor([0, 1, 2, 3])
     """
     if processes() == 1:
         return batch
@@ -185,6 +199,9 @@ def share_weight(batch: Tensor, unit: int = 1) -> float:
     """The factor that makes a mean over this process's share its part of the mean over the batch.
 
     The engine takes the mean of the parts' gradients. 1 where all shares are equal.
+
+    >>> share_weight(torch.arange(4))
+    1.0
     """
     count = len(batch) // unit
     return processes() * len(range(count)[_own(count)]) / count
@@ -260,7 +277,11 @@ def gather(model: nn.Module) -> None:
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """`model.state_dict()`, of a sharded model too; then all processes must ask."""
+    """`model.state_dict()`, of a sharded model too; then all processes must ask.
+
+    >>> list(whole_weights(torch.nn.Linear(3, 1)))
+    ['weight', 'bias']
+    """
     return Whole(model).state_dict() if is_sharded(model) else model.state_dict()
 
 

@@ -22,7 +22,12 @@ def results_path(stem: str, name: str) -> Path:
 
 
 def read_results(stem: str, name: str) -> dict:
-    """The contents of a results file, an experiment's or a benchmark's."""
+    """The contents of a results file, an experiment's or a benchmark's.
+
+    >>> found = read_results("lmu", "psmnist")
+    >>> sorted({run["variant"] for run in found["runs"]})[:3]
+    ['half_window', 'lmu', 'lmu2019']
+    """
     path = results_path(stem, name)
     if not path.exists():
         there = sorted(file.stem for file in path.parent.glob("*.json"))
@@ -34,6 +39,10 @@ def summarise(results: dict, variant: str, metric: str) -> tuple[float, float, i
     """Mean, sample standard deviation and number of seeds of one metric.
 
     The deviation of a single seed is NaN: one run says nothing about the spread.
+
+    >>> runs = [{"variant": "ours", "metrics": {"loss": loss}} for loss in (1.0, 2.0, 3.0)]
+    >>> summarise({"runs": runs}, "ours", "loss")
+    (2.0, 1.0, 3)
     """
     runs = [run for run in results["runs"] if run["variant"] == variant]
     if not runs:
@@ -60,6 +69,11 @@ def check_results(
     place inside. With `wanted`, the configuration of each (variant, seed) as `wanted_cells` tells
     it from the experiment's code, also what the file lacks, has beyond it, or holds of an older
     setting.
+
+    >>> check_results(read_results("lmu", "psmnist"))
+    []
+    >>> check_results({})[:1]
+    ["results: 'experiment' is a required property"]
     """
     if faults := check(results, "results", where):
         return faults

@@ -27,6 +27,12 @@ class Run:
     """What an experiment's `train(config, run)` is given: device, seed, seconds, and `steps`.
 
     Without a `folder` nothing is saved: so a notebook or a test can call `train` as well.
+
+    >>> run, total = Run(seed=3, quiet=True), 0
+    >>> for step in run.steps(4):
+    ...     total += step
+    >>> total, run.seed, run.seconds > 0
+    (6, 3, True)
     """
 
     def __init__(

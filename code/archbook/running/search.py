@@ -21,7 +21,11 @@ LAST = 0.1  # of a curve: a best point there says that training was too short
 
 
 def grid(**values: Sequence[Any]) -> list[Trial]:
-    """Every combination: grid(learning_rate=(1e-3, 3e-3), dropout=(0.0, 0.1)) is four trials."""
+    """Every combination: grid(learning_rate=(1e-3, 3e-3), dropout=(0.0, 0.1)) is four trials.
+
+    >>> grid(learning_rate=(1e-3, 3e-3), dropout=(0.0, 0.1))[:2]
+    [{'learning_rate': 0.001, 'dropout': 0.0}, {'learning_rate': 0.001, 'dropout': 0.1}]
+    """
     return [
         dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
     ]
@@ -36,7 +40,12 @@ def is_late(curve: Sequence[float], best: Best) -> bool:
 def still_improving(
     results: Mapping[str, Any], metric: str, best: Best, variants: Sequence[str] = ()
 ) -> tuple[int, int]:
-    """How many runs were, of how many with a `curve_METRIC`; of these variants, or of all."""
+    """How many runs were, of how many with a `curve_METRIC`; of these variants, or of all.
+
+    >>> runs = [{"variant": "ours", "metrics": {"curve_loss": [3.0, 2.0, 1.0, 1.5]}}]
+    >>> still_improving({"runs": runs}, "loss", "lowest")  # none of one
+    (0, 1)
+    """
     curves = [
         run["metrics"][f"curve_{metric}"]
         for run in results["runs"]
@@ -53,6 +62,11 @@ class Search:
 
     Every variant of size full is in exactly one of `trials`, `like` and `untrained`. The metric
     is measured on validation data, and `curve_METRIC` holds it over the run.
+
+    >>> rates = grid(learning_rate=(1e-3, 3e-3))
+    >>> search = Search("valid_loss", "lowest", trials={"ours": rates, "mlp": rates})
+    >>> search.seeds, list(search.trials)
+    ((1000,), ['ours', 'mlp'])
     """
 
     metric: str  # "valid_nrmse": a run's number on validation data

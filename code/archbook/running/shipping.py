@@ -12,6 +12,7 @@ from torch import nn
 from archbook.files import write_bytes, write_json
 from archbook.running.cells import Cell
 from archbook.weights import shipped
+from archbook.weights.own import header
 from archbook.weights.shipped import Shipped
 
 LIMIT = 1_500_000  # bytes of a chapter's weights inside the wheel
@@ -22,6 +23,10 @@ class Ship:
     """What an experiment ships: one run's network, and the number that a reader can check.
 
     `recompute(network)` gives the metric anew, on the real test data, in seconds.
+
+    >>> ship = Ship("lmu", 0, "test_accuracy", recompute=lambda network: 98.64, digits=2)
+    >>> ship.variant, ship.metric
+    ('lmu', 'test_accuracy')
     """
 
     variant: str
@@ -66,7 +71,8 @@ def write_weights(
         raise ValueError(
             f"wanted the weights of {cell} to give {ship.metric} {value}, they give {found}"
         )
-    content = safetensors.torch.save({key: kept.contiguous() for key, kept in weights.items()})
+    whole = {key: kept.contiguous() for key, kept in weights.items()}
+    content = safetensors.torch.save(whole, metadata=header(network))
     known = shipped.manifest(place) | {name: replace(line, sha256=sha256(content).hexdigest())}
     others = [place / one.file for key, one in known.items() if key != name]
     beside = [path for path in others if path.parent.name == cell.place.stem]

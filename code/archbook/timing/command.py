@@ -26,6 +26,12 @@ def bench_main(
 
     plans: full and quick; `tables` orders what the parts make. The file that calls this imports
     `archbook.awake` before torch.
+
+    >>> plan = Plan(sizes={}, seconds={})
+    >>> bench_main("lmu", "LMU", (plan, plan), parts={}, tables=(), argv=["--device", "abacus"])
+    Traceback (most recent call last):
+        ...
+    ValueError: wanted one of the devices [...], given 'abacus' ...
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", nargs="+", choices=parts, default=list(parts))

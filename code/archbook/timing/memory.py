@@ -36,6 +36,11 @@ def peak_bytes(
     run first, lets libraries load what they need once. On the CPU this is the growth of the
     resident set (Linux only). On a card it is that of the memory which torch has allocated there;
     torch counts it exactly, so no process of its own is needed.
+
+    >>> peak_bytes("math", {})
+    Traceback (most recent call last):
+        ...
+    ValueError: wanted "module:function" or "file.py:function", given 'math'
     """
     if not all(target.rpartition(":")):
         raise ValueError(f'wanted "module:function" or "file.py:function", given {target!r}')

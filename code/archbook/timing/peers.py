@@ -8,7 +8,11 @@ Needs = Mapping[str, tuple[str, ...]]  # the libraries that a candidate needs
 
 
 def installed(needs: Needs) -> dict[str, str]:
-    """The libraries that are here, and their versions."""
+    """The libraries that are here, and their versions.
+
+    >>> list(installed({"ours": ("torch",), "theirs": ("no-such-library",)}))
+    ['torch']
+    """
     found = {}
     for library in sorted({library for libraries in needs.values() for library in libraries}):
         with suppress(PackageNotFoundError):

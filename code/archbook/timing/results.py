@@ -80,6 +80,10 @@ def check_bench(bench: Any, where: str = "bench") -> list[str]:
     What a file must hold says `bench.schema.json`, but for what a schema cannot: that a table's
     baseline is among its candidates, and that quartiles are in order. Each fault names `where` and
     the place inside.
+
+    >>> from archbook.running import read_results
+    >>> check_bench(read_results("lmu", "bench"))
+    []
     """
     if faults := check(bench, "bench", where):
         return faults

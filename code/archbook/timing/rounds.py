@@ -98,6 +98,12 @@ def timed(
     """Median milliseconds and within-round ratios; as many rounds as the seconds allow.
 
     Whoever ran every work once has warmed up the CPU; a GPU is warmed up here.
+
+    >>> x = torch.randn(64, 64)
+    >>> works = {"once": lambda: (x @ x,), "twice": lambda: (x @ x @ x,)}
+    >>> found = timed(works, "once", seconds=0, device="cpu")
+    >>> found["once"]["ratio"]["median"], sorted(found["twice"])
+    (1.0, ['ms', 'peak_mib', 'ratio'])
     """
     gpu = device != "cpu"
     first = interleaved(works, rounds=1, warmup=3 if gpu else 0, device=device, clock=clock)

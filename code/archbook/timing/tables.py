@@ -19,12 +19,19 @@ from archbook.timing.works import Work
 Size = dict[str, Any]
 Works = dict[str, Work]
 
-STEP, FORWARD = PASSES = ("forward+backward", "forward")
+STEP = "forward+backward"
+FORWARD = "forward"
+PASSES = (STEP, FORWARD)
 
 
 @dataclass(frozen=True)
 class Table:
-    """What one table compares; its first candidate is the baseline."""
+    """What one table compares; its first candidate is the baseline.
+
+    >>> table = Table("Sums of squares", ("sum", "mean"), size={"dtype": "float32"})
+    >>> table.names[0], table.passes
+    ('sum', ('forward+backward', 'forward'))
+    """
 
     title: str
     names: tuple[str, ...]
@@ -37,7 +44,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Plan:
-    """At which sizes each part is measured, and for about how many seconds a row."""
+    """At which sizes each part is measured, and for about how many seconds a row.
+
+    >>> plan = Plan(sizes={"sums": ({"n": 100}, {"n": 1000})}, seconds={"sums": 10})
+    >>> plan.seconds["sums"] * plan.forward  # of a row of forward passes
+    2.5
+    """
 
     sizes: Mapping[str, tuple[Any, ...]]
     seconds: Mapping[str, float]
@@ -55,6 +67,14 @@ class Candidates:
     prepare(name, size, device, backward=..., **case) gives a candidate's work, also in a process of
     its own, where its peak memory is measured. check(works, table, size, backward=..., device=...)
     runs every work once and fails where two that should compute the same do not.
+
+    >>> def prepare(name, size, device, *, backward):
+    ...     x = torch.randn(size["n"], size["n"])
+    ...     return {"sum": lambda: (x.sum(),), "mean": lambda: (x.mean(),)}[name]
+    >>> candidates = Candidates(prepare=prepare, check=lambda works, *_, **__: None)
+    >>> table = Table("Sums", ("sum", "mean"), passes=(FORWARD,))
+    >>> list(candidates.parts({"sums": {"against_n": table}}))
+    ['sums']
     """
 
     prepare: Callable[..., Work]
@@ -143,6 +163,14 @@ def bench_row(
 
     limit: of the baseline's work on this machine; how many times as long each candidate takes, the
     row then tells too. A candidate of other arithmetic may take less than one.
+
+    >>> ratio = {"median": 1.0, "q1": 0.9, "q3": 1.1}
+    >>> candidates = {"sum": {"ms": 1.5, "ratio": ratio, "peak_mib": None}}
+    >>> row = bench_row({"n": 100}, FORWARD, candidates)
+    {'n': 100} forward
+      sum                                   1.500 ms     1.000 [0.900, 1.100]
+    >>> row["size"], row["pass"]
+    ({'n': 100}, 'forward')
     """
     print(size, kind)
     for name, one in candidates.items():
@@ -158,5 +186,10 @@ def bench_row(
 
 
 def bench_table(name: str, title: str, rows: list[dict], *, baseline: str, **more: Any) -> dict:
-    """One table as the file holds it; `more` are fields that only some tables have."""
+    """One table as the file holds it; `more` are fields that only some tables have.
+
+    >>> table = bench_table("against_n", "Against n", [], baseline="sum")
+    >>> table["baseline"], table["rows"]
+    ('sum', [])
+    """
     return {"name": name, "title": title, "baseline": baseline, "rows": rows, **more}

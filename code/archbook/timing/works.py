@@ -10,7 +10,15 @@ Work = Callable[[], tuple[Tensor, ...]]
 
 
 def assert_same_results(results: Mapping[str, tuple[Tensor, ...]], tolerance: float = 1e-3) -> None:
-    """Fail unless every candidate's tensors equal the first's, relative to the largest entry."""
+    """Fail unless every candidate's tensors equal the first's, relative to the largest entry.
+
+    >>> x = torch.rand(5)
+    >>> assert_same_results({"plain": (x,), "fast": (x + 1e-6,)})
+    >>> assert_same_results({"plain": (x,), "wrong": (-x,)})
+    Traceback (most recent call last):
+        ...
+    AssertionError: wrong differs from plain by 2.0e+00
+    """
     first, *others = results
     for name in others:
         for wanted, given in zip(results[first], results[name], strict=True):
@@ -26,6 +34,10 @@ def run_once(
 
     alike: groups of names that do; the rest are only run. Names that `works` lacks are passed
     over. One by one, since results may take a gigabyte.
+
+    >>> x = torch.rand(5)
+    >>> works = {"plain": lambda: (x.sum(),), "fast": lambda: (x.mean() * 5,)}
+    >>> run_once(works, alike=[("plain", "fast")])
     """
     rest = set(works)
     for group in alike:
@@ -43,7 +55,13 @@ def run_once(
 
 
 def captured(work: Work) -> Work:
-    """The same work as a single launch: its CUDA graph, replayed into the same results."""
+    """The same work as a single launch: its CUDA graph, replayed into the same results.
+
+    >>> if torch.cuda.is_available():  # a graph wants a card
+    ...     x = torch.ones(3, device="cuda")
+    ...     work = captured(lambda: (2 * x,))
+    ...     assert work()[0].tolist() == [2, 2, 2]
+    """
     beside = torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):
