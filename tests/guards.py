@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "awake": (set(), set()),
     "checks": ({"autocast"}, {"torch"}),
     "claims": ({"verdicts"}, {"IPython"}),
+    "comparisons": ({"running", "verdicts"}, {"numpy"}),
     "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
     "dca": ({"autocast", "checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
