@@ -75,6 +75,19 @@ def test_a_unit_scales_mean_and_error():
     assert (found.mean, found.half) == pytest.approx((10 * plain.mean, 10 * plain.half))
 
 
+def test_errors_over_orders_of_magnitude_are_compared_as_factors():
+    results = file(new={"mse": [1e-4, 2e-4]}, old={"mse": [4e-3, 8e-3]})
+    found = lead(results, "new", "old", Score("mse", lower=True, factor=True))
+    assert found.factor() == "40 [40, 40]"
+    wider = lead(RESULTS, "new", "old", Score("mse", lower=True, factor=True))
+    ends = np.exp((wider.low, wider.high))
+    assert wider.factor() == f"{np.exp(wider.mean):.2g} [{ends[0]:.2g}, {ends[1]:.2g}]"
+    assert ends[0] < 1 < ends[1]
+    far = file(new={"mse": [1e-4, 2e-4]}, old={"mse": [0.4, 0.8]})
+    found = lead(far, "new", "old", Score("mse", lower=True, factor=True))
+    assert found.factor() == "4,000 [4,000, 4,000]"
+
+
 def test_a_perfect_score_is_no_sure_one():
     assert lead(RESULTS, "perfect", 100.0, RIGHT).half > 0
 
@@ -89,6 +102,7 @@ test_refused_are = each_raises(
     [
         (lambda: Score("right", items=500), ValueError, "wanted items with share_of"),
         (lambda: Score("right", share_of=100), ValueError, "given items 1 and"),
+        (lambda: Score("a", factor=True, each="b"), ValueError, "wanted factor alone"),
         (lambda: Score("a", each="b", error="c", items=3), ValueError, "given items 3 and"),
         (lambda: lead(RESULTS, "new", "none", MSE), ValueError, "wanted one of the variants"),
         (

@@ -19,8 +19,10 @@ from archbook.cost import (
     WORKLOADS,
     Card,
     Count,
+    Growing,
     Machine,
     Part,
+    Step,
     all_reduce,
     calibrated,
     count_step,
@@ -243,10 +245,18 @@ def test_sharded_weights_take_half_as_much_talk_again_and_a_fraction_of_the_memo
 
 
 def test_as_many_examples_are_taken_as_fit():
-    count = counted((1, 1), peak=10**8 + 4 * 10**6, weights=10**6)
-    assert largest_batch(1e9, count, held=2e8, most=100) == 9
-    assert largest_batch(1e9, count, held=2e8, most=4) == 4
-    assert largest_batch(1e8, count, held=2e8, most=4) == 0
+    one, two = Step(1, 0, memory=2e8), Step(1, 0, memory=3e8)
+    assert largest_batch(1e9, one, two, most=100) == 9
+    assert largest_batch(1e9, one, two, most=4) == 4
+    assert largest_batch(1e8, one, two, most=4) == 0
+
+
+@pytest.mark.slow
+def test_a_step_grows_along_a_line():
+    told, counted = WORKLOADS["lmu"].growing().at(6), WORKLOADS["lmu"].count(6)
+    assert (told.flops, told.weights) == (counted.flops, counted.weights)
+    assert told.bytes == pytest.approx(counted.bytes, rel=1e-3)
+    assert told.peak == pytest.approx(counted.peak, rel=0.02)
 
 
 # ---- the published sizes ----
@@ -278,6 +288,8 @@ def test_every_command_is_understood_by_its_experiment(name, cards):
     if workload.trains:
         assert options.batch == cards
         assert options.fsdp == (workload.blocks > 0)
+        if workload.in_steps:
+            assert options.steps * cards == workload.examples
 
 
 def test_a_command_with_a_setting_that_no_experiment_has_is_noticed(capsys):
@@ -324,6 +336,7 @@ test_refused_are = each_raises(
             ValueError,
             "given 0 and 1",
         ),
+        (lambda: Growing(counted((1, 1)), counted()), ValueError, r"given \(1, 0\)"),
         (lambda: step(counted((1, 1)), CARD, MACHINE, 0), ValueError, "at least 1, given 0"),
         (lambda: step(counted((1, 1)), CARD, MACHINE, True), ValueError, "given True"),
     ]

@@ -19,6 +19,7 @@ class Score:
 
     metric: str
     lower: bool = False  # whether less is better
+    factor: bool = False  # of errors over orders of magnitude: differences of their logarithms
     items: int = 1  # of the test set
     share_of: float = 0.0  # 100 for right answers in per cent
     each: str = ""  # the metric that holds every item's score
@@ -26,6 +27,8 @@ class Score:
 
     def __post_init__(self):
         ways = [way for way in ("share_of", "each", "error") if getattr(self, way)]
+        if self.factor and ways:
+            raise ValueError(f"wanted factor alone, given it with {ways}")
         if len(ways) > 1 or (self.items > 1) != bool({"share_of", "error"} & set(ways)):
             raise ValueError(
                 "wanted items with share_of or with error, or each alone, or nothing, "
@@ -67,7 +70,8 @@ def lead(
         else by_seed(results, control, score.metric)
     )
     seeds, other_seeds = _common(one, other, fixed)
-    means = np.array([one[s] for s in seeds]) - np.array([other[s] for s in other_seeds])
+    ours, theirs = np.array([one[s] for s in seeds]), np.array([other[s] for s in other_seeds])
+    means = np.log(ours) - np.log(theirs) if score.factor else ours - theirs
     if score.items == 1:
         return interval(sign * means[:, None])
     names = [candidate] if isinstance(control, int | float) else [candidate, control]

@@ -144,6 +144,15 @@ class Interval:
         digits = _digits(self.half) if digits is None else digits
         return f"{self.text(digits, signed=True)} ({self.visible:,.{digits}f})"
 
+    def factor(self) -> str:
+        """Where the scores are logarithms: how many times, and the two ends of the interval."""
+
+        def said(log: float) -> str:
+            times = math.exp(log)
+            return f"{times:,.0f}" if times >= 100 else f"{times:.2g}"
+
+        return f"{said(self.mean)} [{said(self.low)}, {said(self.high)}]"
+
     def text(self, digits: int | None = None, *, signed: bool = False, scale: float = 1) -> str:
         """The mean ± half the width, for a table; digits as the width asks for, unless given."""
         half = abs(scale) * self.half

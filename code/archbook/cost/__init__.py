@@ -1,6 +1,6 @@
 """A cost model: operations, bytes, memory and talk of a step, before anything runs."""
 
-from archbook.cost.counting import Count, Part, count_step
+from archbook.cost.counting import Count, Growing, Part, count_step
 from archbook.cost.machines import A_MACHINE, CARDS, Card, Machine, calibrated
 from archbook.cost.published import WORKLOADS, Workload
 from archbook.cost.rows import Row, rows
@@ -12,6 +12,7 @@ __all__ = [
     "WORKLOADS",
     "Card",
     "Count",
+    "Growing",
     "Machine",
     "Part",
     "Row",

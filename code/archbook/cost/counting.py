@@ -42,6 +42,33 @@ class Count:
         return sum(part.bytes for part in self.parts)
 
 
+@dataclass(frozen=True)
+class Growing:
+    """A step of any batch, told from those of two and of three examples: all counts are linear.
+
+    One example alone takes other roads through torch, so it is not asked.
+    """
+
+    two: Count
+    three: Count
+
+    def __post_init__(self):
+        parts = len(self.two.parts), len(self.three.parts)
+        if parts[0] != parts[1]:
+            raise ValueError(f"wanted the same operations for both batches, given {parts}")
+
+    def at(self, batch: int) -> Count:
+        def line(two: int, three: int) -> int:
+            return max(0, two + (batch - 2) * (three - two))
+
+        parts = tuple(
+            Part(line(a.flops, b.flops), line(a.bytes, b.bytes))
+            for a, b in zip(self.two.parts, self.three.parts, strict=True)
+        )
+        peak = line(self.two.peak, self.three.peak)
+        return Count(parts, self.two.calls, peak, self.two.weights)
+
+
 class Counting(TorchDispatchMode):
     """Sees every operation below autograd: so those of the backward pass, too."""
 

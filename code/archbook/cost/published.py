@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from archbook.attention import Performer
-from archbook.cost.counting import Count, count_step
+from archbook.cost.counting import Count, Growing, count_step
 from archbook.egnn import EGNNRegressor
 from archbook.folded_cnn import GAME_CNNS, GameCNN
 from archbook.gfnn import GridFunctionedNetwork
@@ -31,10 +31,14 @@ class Workload:
     script: str = ""  # of experiments/, where one trains it
     options: str = ""
     blocks: int = 0  # that FSDP2 shares out
+    in_steps: bool = False  # the experiment counts steps, not passes over its data
     trains: bool = True
 
     def count(self, batch: int) -> Count:
         return count_step(lambda: self.make(batch), backward=self.trains)
+
+    def growing(self) -> Growing:
+        return Growing(self.count(2), self.count(3))
 
     def command(self, cards: int, batch: int) -> str:
         """For machines of eight cards; `batch` is that of all cards. Empty where none runs it."""
@@ -47,8 +51,12 @@ class Workload:
         else:
             start = f"torchrun --nnodes {cards // 8} --nproc-per-node 8"
             start += " --rdzv-backend c10d --rdzv-endpoint $HOST:29500"
-        sharded = " --fsdp" if self.blocks else ""
-        return f"{start} experiments/{self.script} {self.options} --batch {batch}{sharded}"
+        options = f"{self.options} --batch {batch}"
+        if self.in_steps:
+            options += f" --steps {self.examples // batch}"
+        if self.blocks:
+            options += " --fsdp"
+        return f"{start} experiments/{self.script} {options}"
 
 
 def msa_1b(batch: int) -> Made:
@@ -131,6 +139,7 @@ WORKLOADS = {
         "--size full --variants msa --seeds 0 --layers 12 --hidden 768 --heads 12"
         " --columns 1024 --least_rows 16 --most_rows 16",
         blocks=12,
+        in_steps=True,
     ),
     "omninet": Workload(
         "OmniNet, 100 M",
@@ -142,6 +151,7 @@ WORKLOADS = {
         "--size paper --variants performer_2 --seeds 0 --layers 12 --hidden 768 --heads 12"
         " --ffn 3072",
         blocks=12,
+        in_steps=True,
     ),
     "egnn": Workload(
         "EGNN on QM9",

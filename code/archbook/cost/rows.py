@@ -40,7 +40,14 @@ class Row:
         return f"{self.stem}, {self.candidate}: {sizes}, {kind}"
 
     def count(self) -> Count:
-        return count_step(self.make, backward=self.backward)
+        """Once for all machines that measured it."""
+        key = (self.name, self.backward)
+        if key not in _counted:
+            _counted[key] = count_step(self.make, backward=self.backward)
+        return _counted[key]
+
+
+_counted: dict[tuple[str, bool], Count] = {}
 
 
 class LastState(nn.Module):

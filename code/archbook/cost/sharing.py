@@ -71,10 +71,8 @@ def step(count: Count, card: Card, machine: Machine, cards: int, *, blocks: int 
     return Step(working, talking, held + count.peak)
 
 
-def largest_batch(memory: float, count: Count, held: float, most: int) -> int:
-    """Examples that fit on a card, `most` at most: `count` and the bytes `held` are those of one.
-
-    Activations grow with the examples, weights and gradients do not.
-    """
-    each = max(1, count.peak - count.weights * FLOAT)
-    return min(most, 1 + int((memory - held) // each)) if held <= memory else 0
+def largest_batch(memory: float, one: Step, two: Step, most: int) -> int:
+    """Examples that fit on a card, `most` at most, from what one and two of them take."""
+    if one.memory > memory:
+        return 0
+    return min(most, 1 + int((memory - one.memory) // (two.memory - one.memory)))
