@@ -10,6 +10,7 @@ from refusals import each_raises
 from scripts import script
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from archbook.attention import Full
@@ -123,6 +124,23 @@ def test_a_training_step_costs_three_forward_passes_of_a_linear_layer_that_is_fe
     assert forward.flops == 2 * 2 * 4 * 8 * 8
     # the first layer's input needs no gradient
     assert count_step(two).flops == 3 * forward.flops - 2 * 4 * 8 * 8
+
+
+def test_fused_attention_costs_two_products_forward_and_five_backward():
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.x = nn.Parameter(torch.randn(1, 2, 6, 4))
+
+        def forward(self, keys):
+            return scaled_dot_product_attention(self.x, keys, keys)
+
+    def made_attention() -> tuple[nn.Module, tuple]:
+        return Attends(), (torch.randn(1, 2, 5, 4).requires_grad_(),)
+
+    product = 2 * (2 * 6 * 5 * 4)
+    assert count_step(made_attention, backward=False).flops == 2 * product
+    assert count_step(made_attention).flops == 7 * product
 
 
 def test_what_the_work_holds_at_once_is_counted_as_it_comes_and_goes():
