@@ -15,23 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from archbook.attention import Full
 from archbook.checks import value_checks
-from archbook.cost import (
-    CARDS,
-    WORKLOADS,
-    Card,
-    Count,
-    Growing,
-    Machine,
-    Part,
-    Step,
-    all_reduce,
-    calibrated,
-    count_step,
-    largest_batch,
-    link,
-    rows,
-    step,
-)
+from archbook.cost.counting import Count, Growing, Part, count_step
+from archbook.cost.machines import CARDS, Card, Machine, calibrated
+from archbook.cost.published import WORKLOADS
+from archbook.cost.rows import rows
+from archbook.cost.sharing import Step, all_reduce, largest_batch, link, step
 from archbook.egnn import EGNN
 from archbook.folded_cnn import GAME_CNNS, GameCNN, cost
 from archbook.gfnn import GridFunctionedNetwork
