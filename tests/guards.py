@@ -28,6 +28,21 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "awake": (set(), set()),
     "checks": ({"autocast"}, {"torch"}),
     "claims": ({"verdicts"}, {"IPython"}),
+    "comparisons": ({"running", "verdicts"}, {"numpy"}),
+    # counts every chapter's model
+    "cost": (
+        {
+            "attention",
+            "checks",
+            "egnn",
+            "folded_cnn",
+            "gfnn",
+            "lmu",
+            "msa_transformer",
+            "omninet",
+        },
+        {"torch", "numpy", "scipy"},
+    ),
     "data": ({"checks", "vocabulary"}, TENSORS | {"numpy"}),
     "dca": ({"autocast", "checks"}, TENSORS | {"einops"}),
     "files": (set(), set()),
@@ -225,6 +240,10 @@ TESTED_IN = {
     "attention/linformer": ("attention", KINDS),
     "attention/performer": ("attention", KINDS),
     "autocast": ("attention_portability", USED),
+    **{
+        f"cost/{file}": ("cost", "the model is one, from the count to the cards")
+        for file in ("counting", "machines", "published", "rows", "sharing")
+    },
     "data/alphabet": ("data_alignments", USED),
     "data/checksums": ("data_fetching", USED),
     "data/images": ("data_sets", "the shipped sets are all read in one file"),

@@ -81,8 +81,8 @@ class PlainMarkdown:
     ):
         environment = app.builder.env
         self.uri = app.builder.get_target_uri(document)
-        self.numbers = environment.toc_fignumbers[document]
-        self.sections = environment.toc_secnumbers[document]
+        self.numbers = environment.toc_fignumbers.get(document, {})
+        self.sections = environment.toc_secnumbers.get(document, {})
         self.numbered = environment.config.numfig_format
         self.pages = pages
         self.sources = sources
@@ -173,8 +173,9 @@ class PlainMarkdown:
     def block_title(self, node: nodes.Element) -> str:
         section = node.parent
         place = f"#{section['ids'][0]}" if self.level > 1 else ""
-        number = "".join(f"{part}." for part in self.sections[place])
-        return f"{'#' * self.level} {self.anchors(section)}{number} {self.inline(node)}"
+        number = "".join(f"{part}." for part in self.sections.get(place, ()))  # of a chapter
+        said = f"{number} {self.inline(node)}".lstrip()
+        return f"{'#' * self.level} {self.anchors(section)}{said}"
 
     def block_container(self, node: nodes.Element) -> str:
         return self.blocks(node.children)

@@ -134,12 +134,29 @@ class Interval:
     def high(self) -> float:
         return self.mean + self.half
 
+    @property
+    def visible(self) -> float:
+        """The smallest difference that this design, used again, sees in four of five tries."""
+        return visible(self.spread, self.seeds, self.items)
+
+    def cell(self, digits: int | None = None) -> str:
+        """A signed difference ± half the width, and in brackets the smallest visible one."""
+        digits = _digits(self.half) if digits is None else digits
+        return f"{self.text(digits, signed=True)} ({self.visible:,.{digits}f})"
+
+    def factor(self) -> str:
+        """Where the scores are logarithms: how many times, and the two ends of the interval."""
+
+        def said(log: float) -> str:
+            times = math.exp(log)
+            return f"{times:,.0f}" if times >= 100 else f"{times:.2g}"
+
+        return f"{said(self.mean)} [{said(self.low)}, {said(self.high)}]"
+
     def text(self, digits: int | None = None, *, signed: bool = False, scale: float = 1) -> str:
         """The mean ± half the width, for a table; digits as the width asks for, unless given."""
         half = abs(scale) * self.half
-        if digits is None:
-            digits = 1 - math.floor(math.log10(half)) if half > 0 else 3
-        digits = max(0, digits)
+        digits = _digits(half) if digits is None else max(0, digits)
         sign = "+" if signed else ""
         mean = f"{scale * self.mean:{sign},.{digits}f}".replace("-", "\N{MINUS SIGN}")
         return f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{half:,.{digits}f}"
@@ -293,6 +310,10 @@ def _table(scores: Any) -> np.ndarray:
     if not np.isfinite(table).all():
         raise ValueError("wanted finite scores, given NaN or infinity")
     return table
+
+
+def _digits(half: float) -> int:
+    return max(0, 1 - math.floor(math.log10(half))) if half > 0 else 3
 
 
 def _half(variances: Sequence[Any], freedoms: Sequence[float]) -> Any:

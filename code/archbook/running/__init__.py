@@ -19,6 +19,7 @@ from archbook.running.parallel import (
     whole_weights,
 )
 from archbook.running.results import (
+    by_seed,
     check_results,
     read_results,
     summarise,
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "Search",
     "Ship",
+    "by_seed",
     "check_results",
     "cosine_adam",
     "device_name",

@@ -35,6 +35,22 @@ def read_results(stem: str, name: str) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def by_seed(results: dict, variant: str, metric: str) -> dict[int, Any]:
+    """One metric of each run of a variant.
+
+    >>> runs = [{"variant": "lmu", "seed": seed, "metrics": {"loss": seed / 4}} for seed in (0, 1)]
+    >>> by_seed({"runs": runs}, "lmu", "loss")
+    {0: 0.0, 1: 0.25}
+    """
+    runs = [run for run in results["runs"] if run["variant"] == variant]
+    if not runs:
+        known = sorted({run["variant"] for run in results["runs"]})
+        raise ValueError(f"wanted one of the variants {known}, given {variant!r}")
+    if not all(metric in run["metrics"] for run in runs):
+        raise _no_such_metric(runs[0], metric)
+    return {run["seed"]: run["metrics"][metric] for run in runs}
+
+
 def summarise(results: dict, variant: str, metric: str) -> tuple[float, float, int]:
     """Mean, sample standard deviation and number of seeds of one metric.
 
@@ -44,16 +60,17 @@ def summarise(results: dict, variant: str, metric: str) -> tuple[float, float, i
     >>> summarise({"runs": runs}, "ours", "loss")
     (2.0, 1.0, 3)
     """
-    runs = [run for run in results["runs"] if run["variant"] == variant]
-    if not runs:
-        known = sorted({run["variant"] for run in results["runs"]})
-        raise ValueError(f"wanted one of the variants {known}, given {variant!r}")
-    values = [run["metrics"].get(metric) for run in runs]
+    values = list(by_seed(results, variant, metric).values())
     if not all(_is_number(value) for value in values):
-        known = sorted(key for key, value in runs[0]["metrics"].items() if _is_number(value))
-        raise ValueError(f"wanted one of the scalar metrics {known}, given {metric!r}")
+        run = next(run for run in results["runs"] if run["variant"] == variant)
+        raise _no_such_metric(run, metric)
     deviation = statistics.stdev(values) if len(values) > 1 else math.nan
     return statistics.fmean(values), deviation, len(values)
+
+
+def _no_such_metric(run: dict, metric: str) -> ValueError:
+    known = sorted(key for key, value in run["metrics"].items() if _is_number(value))
+    return ValueError(f"wanted one of the scalar metrics {known}, given {metric!r}")
 
 
 def _is_number(value: Any) -> bool:
