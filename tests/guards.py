@@ -47,7 +47,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "folded_cnn": ({"checks", "shaped"}, TENSORS | {"einops"}),
     "gfnn": ({"checks", "shaped"}, TENSORS),
     "lmu": ({"autocast", "checks", "shaped"}, TENSORS),
-    "msa_transformer": ({"attached", "checks", "dca", "shaped", "vocabulary"}, TENSORS),
+    "msa_transformer": (
+        {"attached", "autocast", "checks", "dca", "shaped", "vocabulary"},
+        TENSORS,
+    ),
     "omninet": ({"attention", "checks", "shaped"}, TENSORS),
 }
 
