@@ -249,7 +249,6 @@ TESTED_IN = {
     "gfnn/network": ("gfnn", LAWS),
     "lmu/memory": ("lmu", LAWS),
     "msa_transformer/attention": ("msa_transformer", LAWS),
-    "msa_transformer/padding": ("msa_transformer_network", USED),
     "omninet/block": ("omninet", LAWS),
     "omninet/cost": ("omninet_models", "the count is compared with torch's for every model"),
     "omninet/meta": ("omninet", LAWS),

@@ -18,7 +18,6 @@ from plain_msa_transformer import (
     alignment,
     gradients,
     network_of,
-    padded,
     slow_block,
     slow_network,
 )
@@ -31,6 +30,7 @@ from archbook.msa_transformer import (
     MSATransformer,
     TiedRowAttention,
     mask_tokens,
+    pad_alignments,
 )
 from archbook.timing.memory import peak_bytes
 
@@ -98,7 +98,7 @@ def test_what_is_not_asked_for_is_none_and_what_is_has_these_shapes():
 
 
 def test_the_fused_form_gives_the_logits_of_the_map_form():
-    net, tokens = network_of(), padded([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
+    net, tokens = network_of(), pad_alignments([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
     real = tokens != 1
     assert gap(net(tokens).logits[real], net(tokens, **ALL).logits[real]) < 1e-11
 
@@ -112,7 +112,7 @@ def test_logits_come_from_the_last_hidden_states():
 
 
 def test_row_maps_alone_are_those_of_the_whole_pass():
-    net, tokens = network_of(), padded([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
+    net, tokens = network_of(), pad_alignments([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
     alone = net.row_attentions(tokens)
     assert gap(alone, net(tokens, **ALL).row_attentions) < 1e-12
     with pytest.raises(ValueError, match="wanted tokens in"):
@@ -231,7 +231,7 @@ def test_column_maps_are_kept_unless_they_are_not_wanted():
 
 def ragged_error(net, examples, rows=0, columns=0, chunk=None, flags=ALL) -> float:
     """How far alignments in one batch are from themselves alone: outputs and gradients."""
-    together = net(padded(examples, rows, columns), chunk=chunk, **flags)
+    together = net(pad_alignments(examples, rows, columns), chunk=chunk, **flags)
     worst, total, total_alone = 0.0, 0.0, 0.0
     first = int(net.start_token)
     for b, example in enumerate(examples):
@@ -311,7 +311,7 @@ def test_the_law_of_ragged_batches_notices_what_the_published_code_does():
 
 
 def test_a_mask_says_the_same_as_padding_tokens_whatever_stands_there():
-    net, tokens = network_of(), padded(EXAMPLES)
+    net, tokens = network_of(), pad_alignments(EXAMPLES)
     mask = tokens != 1
     junk = torch.where(mask, tokens, torch.randint(33, tokens.shape))
     wanted, found = net(tokens, **ALL), net(junk, mask, **ALL)
@@ -335,7 +335,7 @@ def test_a_mask_without_padding_changes_nothing():
 @every_tie
 def test_chunks_change_nothing(tie, ragged, flags, chunk):
     net = network_of(tie=tie).requires_grad_()  # the contact head too
-    tokens = padded(EXAMPLES[:2]) if ragged else alignment(2, 3, 5)
+    tokens = pad_alignments(EXAMPLES[:2]) if ragged else alignment(2, 3, 5)
     results = []
     for size in (None, chunk):
         outputs = parts(net(tokens, chunk=size, **flags))
@@ -358,7 +358,10 @@ def longest(net: MSATransformer, tokens: Tensor) -> int:
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 @every_tie
 def test_without_gradients_many_tokens_come_in_chunks_that_change_nothing(tie, ragged, monkeypatch):
-    net, tokens = network_of(tie=tie), padded(EXAMPLES[:2]) if ragged else alignment(2, 3, 5)
+    net, tokens = (
+        network_of(tie=tie),
+        pad_alignments(EXAMPLES[:2]) if ragged else alignment(2, 3, 5),
+    )
     wanted = parts(net(tokens, return_contacts=True))
     monkeypatch.setattr("archbook.msa_transformer.network.CHUNK", 12)
     with torch.no_grad():

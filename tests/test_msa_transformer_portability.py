@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plain_msa_transformer import SILENT, alignment, block_mask, padded
+from plain_msa_transformer import SILENT, alignment, block_mask
 from portability import Portability, compiled, run, to
 
 from archbook.checks import value_checks
@@ -14,6 +14,7 @@ from archbook.msa_transformer import (
     TiedRowAttention,
     diversity_subsample,
     mask_tokens,
+    pad_alignments,
 )
 
 NET = {"layers": 2, "hidden": 12, "heads": 3, "ffn": 20, "max_rows": 8, "max_columns": 9, **SILENT}
@@ -71,7 +72,7 @@ class TestPortability(Portability):
         given: dict = {"chunk": 7} if form == "chunks" else {}
         if name.startswith("MSA"):
             examples = [alignment(1, rows, columns)[0], alignment(1, *small)[0]]
-            given["tokens"] = padded(examples) if ragged else alignment(2, rows, columns)
+            given["tokens"] = pad_alignments(examples) if ragged else alignment(2, rows, columns)
             if "maps" in form:
                 given |= {"need_attention": True, "return_contacts": True}
             return given

@@ -10,7 +10,7 @@ import re
 
 import pytest
 import torch
-from plain_msa_transformer import SMALL, alignment, block_mask, padded
+from plain_msa_transformer import SMALL, alignment, block_mask
 from refusals import each_raises
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from archbook.msa_transformer import (
     diversity_subsample,
     load_esm_msa1b,
     mask_tokens,
+    pad_alignments,
 )
 
 ones = torch.ones
@@ -174,7 +175,7 @@ def test_without_tables_there_is_no_limit():
 
 # ---- padding ----
 
-RAGGED = padded([TOKENS[0], alignment(1, 5, 6)[0]])  # 3 x 4 and 5 x 6, in 5 x 6
+RAGGED = pad_alignments([TOKENS[0], alignment(1, 5, 6)[0]])  # 3 x 4 and 5 x 6, in 5 x 6
 
 
 test_padding_is_refused_where = each_raises(
@@ -356,7 +357,19 @@ test_the_other_parts_refuse = each_raises(
             r"\(rows, columns\), given \(2, 3, 4\)",
         ),
         (lambda: diversity_subsample(TOKENS[0, :0], 2), ValueError, "no axis may be empty"),
-        (lambda: diversity_subsample([[1]], 2), TypeError, "alignment to be a tensor, given list"),
+        (lambda: diversity_subsample([[1]], 2), TypeError, "an Alignment or a tensor, given list"),
+        (lambda: pad_alignments([]), ValueError, "at least one alignment, given none"),
+        (
+            lambda: pad_alignments([TOKENS[0], TOKENS]),
+            ValueError,
+            r"alignment 1 to have shape \(rows, columns\), given \(2, 3, 4\)",
+        ),
+        (lambda: pad_alignments([TOKENS[0, :0]]), ValueError, "no axis may be empty"),
+        (
+            lambda: pad_alignments([TOKENS[0], TOKENS[1].int()]),
+            TypeError,
+            "alignment 1 to be torch.int64 like the first, given torch.int32",
+        ),
     ]
 )
 

@@ -87,14 +87,14 @@ class ContactHead(nn.Module):
             )
         if columns is not None:
             require_mask("columns", columns, (batch, size), attentions.device)
-        weight = self.regression.weight
+        weights = [*self.parameters()]  # the regression's own, whatever is attached to it
         require_false(
             "wanted a contact head that knows contacts, from `ContactHead.fit` or a file",
-            weight.isnan().any(),
+            torch.stack([weight.isnan().any() for weight in weights]),
             given="one that was never fitted",
         )
         # half precision would give many pairs one probability
-        maps = attentions.to(torch.promote_types(attentions.dtype, weight.dtype))
+        maps = attentions.to(torch.promote_types(attentions.dtype, weights[0].dtype))
         with without_autocast(maps):
             p = self.regression(contact_features(maps, columns))[..., 0].sigmoid()
         if columns is not None:
