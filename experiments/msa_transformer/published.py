@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from archbook.data.alignments import esm_example
 from archbook.data.alphabet import with_start
@@ -62,7 +62,9 @@ def fetched(name: str) -> Path:
 def network(pretend: bool) -> MSATransformer:
     if pretend:
         torch.manual_seed(0)
-        return MSATransformer(layers=1, hidden=8, heads=2, ffn=16).eval()
+        model = MSATransformer(layers=1, hidden=8, heads=2, ffn=16).eval()
+        nn.init.normal_(model.contact_head.regression.weight)  # as if it had been fitted
+        return model
     return load_esm_msa1b(*(fetched(name) for name in list(FILES)[:2]))
 
 
