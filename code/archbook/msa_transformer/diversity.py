@@ -54,6 +54,10 @@ def diverse_rows(
     helper. farthest=False takes the nearest instead, the paper's control.
 
     Errors: ValueError and TypeError for fewer than one row, and for what is no alignment.
+
+    >>> alignment = torch.tensor([[0, 0, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0]])
+    >>> diverse_rows(alignment, rows=2)
+    [0, 2]
     """
     rows = as_size("rows", rows)
     letters = _numbers(alignment)

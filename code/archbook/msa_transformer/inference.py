@@ -37,9 +37,12 @@ def predict_contacts(
 ) -> Float[Tensor, "columns columns"]:
     """How likely each pair of columns is in contact, from 0 to 1: symmetric.
 
-        contacts = predict_contacts(load_esm_msa1b(path, regression), read_a3m(Path("mine.a3m")))
-
     Errors: ValueError where the contact head was never fitted.
+
+    >>> model = MSATransformer(layers=2, hidden=16, heads=4, ffn=32).eval()
+    >>> model.contact_head.fit(torch.rand(10, 8), torch.arange(10) < 4)  # 2 layers of 4 heads
+    >>> predict_contacts(model, torch.randint(4, 24, (3, 7))).shape  # or read_a3m(Path("mine.a3m"))
+    torch.Size([7, 7])
     """
     tokens, device = _batch(model, alignment)
     maps = model.row_attentions(tokens)
@@ -55,6 +58,10 @@ def embed(
     token's: `MSATransformer.representations`.
 
     embed(model, alignment)[0].mean(0) is the query's, the mean over its columns.
+
+    >>> model = MSATransformer(layers=2, hidden=16, heads=4, ffn=32).eval()
+    >>> embed(model, torch.randint(4, 24, (3, 7)), layer=1).shape
+    torch.Size([3, 7, 16])
     """
     layer = len(model.blocks) if layer is None else layer
     tokens, device = _batch(model, alignment)
@@ -78,6 +85,12 @@ def masked_marginals(
     several columns at a time where the alignment is small: O(columns) times the cost of `embed`.
 
     Errors: ValueError for columns and letters that are not there.
+
+    >>> model = MSATransformer(layers=2, hidden=16, heads=4, ffn=32).eval()
+    >>> alignment = torch.randint(4, 24, (3, 7))
+    >>> effects = masked_marginals(model, alignment)
+    >>> effects.shape, float(effects[2, alignment[0, 2] - 4])  # no variant, no effect
+    (torch.Size([7, 20]), 0.0)
     """
     tokens, device = _batch(model, alignment)
     first, end = (as_size("letters", id, least=0) for id in letters)

@@ -37,9 +37,9 @@ class MSAOutput(NamedTuple):
     >>> model = MSATransformer(layers=2, hidden=16, heads=2, ffn=32).eval()
     >>> tokens = torch.randint(4, 24, (1, 3, 5))
     >>> tokens[..., 0] = 0  # every row begins with the start token
-    >>> found = model(tokens, return_contacts=True)
-    >>> found.logits.shape, found.contacts.shape, found.row_attentions is None
-    (torch.Size([1, 3, 5, 33]), torch.Size([1, 4, 4]), True)
+    >>> found = model(tokens, need_attention=True, need_column=False)
+    >>> found.logits.shape, found.row_attentions.shape, found.contacts is None
+    (torch.Size([1, 3, 5, 33]), torch.Size([1, 2, 2, 5, 5]), True)
     """
 
     logits: Float[Tensor, "batch rows columns vocab"]

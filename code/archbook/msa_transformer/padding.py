@@ -21,6 +21,13 @@ def pad_alignments(
 
     `MSATransformer` gives each of them what it gives it alone. Errors: ValueError and TypeError
     without an alignment, and for other axes, dtypes and devices.
+
+    >>> pad_alignments([torch.tensor([[5, 6]]), torch.tensor([[7, 8, 9], [7, 8, 4]])])
+    tensor([[[5, 6, 1],
+             [1, 1, 1]],
+    <BLANKLINE>
+            [[7, 8, 9],
+             [7, 8, 4]]])
     """
     if not len(examples):
         raise ValueError("wanted at least one alignment, given none")
