@@ -62,7 +62,10 @@ MAY_IMPORT: dict[str, tuple[set[str], set[str]]] = {
     "folded_cnn": ({"checks", "shaped"}, TENSORS | {"einops"}),
     "gfnn": ({"checks", "shaped"}, TENSORS),
     "lmu": ({"autocast", "checks", "shaped"}, TENSORS),
-    "msa_transformer": ({"attached", "checks", "dca", "shaped", "vocabulary"}, TENSORS),
+    "msa_transformer": (
+        {"attached", "autocast", "checks", "dca", "shaped", "vocabulary"},
+        TENSORS,
+    ),
     "omninet": ({"attention", "checks", "shaped"}, TENSORS),
 }
 
@@ -265,7 +268,6 @@ TESTED_IN = {
     "gfnn/network": ("gfnn", LAWS),
     "lmu/memory": ("lmu", LAWS),
     "msa_transformer/attention": ("msa_transformer", LAWS),
-    "msa_transformer/padding": ("msa_transformer_network", USED),
     "omninet/block": ("omninet", LAWS),
     "omninet/cost": ("omninet_models", "the count is compared with torch's for every model"),
     "omninet/meta": ("omninet", LAWS),

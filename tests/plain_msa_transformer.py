@@ -46,16 +46,6 @@ def alignment(batch: int, rows: int, columns: int, seed: int = 0) -> Tensor:
     return tokens
 
 
-def padded(examples: list[Tensor], rows: int = 0, columns: int = 0) -> Tensor:
-    """Alignments (rows, columns) of several sizes in one batch, of at least this size."""
-    rows = max([rows, *(len(e) for e in examples)])
-    columns = max([columns, *(e.shape[1] for e in examples)])
-    batch = torch.full((len(examples), rows, columns), PADDING)
-    for b, example in enumerate(examples):
-        batch[b, : example.shape[0], : example.shape[1]] = example
-    return batch
-
-
 def block_mask(sizes: list[tuple[int, int]], rows: int, columns: int) -> Tensor:
     """True in the first r rows and c columns of each example."""
     r, c = torch.tensor(sizes).T[..., None]

@@ -165,6 +165,29 @@ def test_columns_are_taken_in_the_order_asked_for():
     assert Alignment(("a", "b"), ("ACD", "EFG")).on([2, 0]).rows == ("DA", "GE")
 
 
+def test_rows_are_taken_with_their_names_in_the_order_asked_for():
+    whole = Alignment(("q", "a", "b"), ("ACD", "-CD", "AC-"), {"RF": "x.x"})
+    assert whole.take([2, 0]) == Alignment(("b", "q"), ("AC-", "ACD"), {"RF": "x.x"})
+    assert whole.take(range(3)) == whole
+
+
+RIBOSWITCH = Alignment(
+    ("q", "a"), ("GGUA-ACC", "GCUANAGC"), {"SS_cons": "<<A..a>>", "RF": "GGUAaACC"}
+)
+
+
+def test_base_pairs_are_those_of_the_consensus_structure():
+    assert RIBOSWITCH.base_pairs().tolist() == [[0, 7], [1, 6], [2, 5]]
+    assert Alignment(("q",), ("GC",), {"SS_cons": "::"}).base_pairs().shape == (0, 2)
+
+
+def test_in_some_columns_the_pairs_are_those_of_which_both_columns_are_left():
+    assert RIBOSWITCH.on_query().base_pairs().tolist() == [[0, 6], [1, 5], [2, 4]]
+    some = RIBOSWITCH.on([1, 2, 6, 7])
+    assert some.base_pairs().tolist() == [[0, 2]]
+    assert some.column_annotations == {"SS_cons": "<.>.", "RF": "GUCC"}
+
+
 def test_one_column_may_be_taken():
     assert Alignment(("a", "b"), ("ACD", "EFG")).on([1]).rows == ("C", "F")
 
@@ -205,6 +228,20 @@ def test_what_is_no_alignment_is_refused(read, text, message):
         (lambda: Alignment(("a",), ("AC",)).on([]), r"each out of 0 to 1, given \[\]"),
         (lambda: Alignment(("a",), ("AC",)).on([0, 2]), r"each out of 0 to 1, given \[0, 2\]"),
         (lambda: Alignment(("a",), ("AC",)).on([-1]), r"each out of 0 to 1, given \[-1\]"),
+        (lambda: Alignment(("a",), ("AC",)).take([]), r"each out of 0 to 0, given \[\]"),
+        (lambda: Alignment(("a",), ("AC",)).take([1]), r"each out of 0 to 0, given \[1\]"),
+        (lambda: Alignment(("a",), ("AC",)).take([-1]), r"each out of 0 to 0, given \[-1\]"),
+        (lambda: Alignment(("a", "b"), ("AC", "--")).take([1]), "a residue in row 0 .*gaps only"),
+        (lambda: Alignment(("a",), ("AC",)).base_pairs(), "SS_cons, given no annotation"),
+        (lambda: Alignment(("a",), ("AC",), {"RF": "xx"}).base_pairs(), "SS_cons, given RF"),
+        (
+            lambda: Alignment(("a",), ("AC",), {"SS_cons": "<."}).base_pairs(),
+            "every pair closed, given '<' in column 0",
+        ),
+        (
+            lambda: Alignment(("a",), ("AC",), {"SS_cons": "<>"}).on([1, 0]),
+            r"ascending columns, since some are paired, given \[1, 0\]",
+        ),
     ],
 )
 def test_rows_and_columns_that_are_not_there_are_refused(call, message):

@@ -198,6 +198,45 @@ def test_a_row_that_does_not_fit_once_is_refused(row, places):
         chain.part(row)
 
 
+CHAIN = Chain("MKVLAKWDEF", torch.arange(30.0).double().reshape(10, 3))
+
+
+@pytest.mark.shapes
+@pytest.mark.parametrize(
+    ("row", "places"),  # in the chain, None: no residue of it
+    [
+        ("MKVLAKWDEF", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("VLAKW", [2, 3, 4, 5, 6]),
+        ("MKVLGKWCEF", [0, 1, 2, 3, None, 5, 6, None, 8, 9]),  # two mutations
+        ("MKVLAKPGWDEF", [0, 1, 2, 3, 4, 5, None, None, 6, 7, 8, 9]),  # a loop that is not seen
+        ("VL--AKWDEF-", [2, 3, None, None, 4, 5, 6, 7, 8, 9, None]),  # gaps
+        ("GHMKVLAKWDEF", [None, None, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),  # a tail
+    ],
+)
+def test_a_chain_stands_in_the_columns_of_a_row(row, places):
+    found = CHAIN.on_query(row)
+    assert found.sequence == row
+    wanted = [[torch.nan] * 3 if place is None else CHAIN.positions[place] for place in places]
+    wanted = torch.stack([torch.as_tensor(w, dtype=torch.float64) for w in wanted])
+    torch.testing.assert_close(found.positions, wanted, rtol=0, atol=0, equal_nan=True)
+    assert found.valid().tolist() == [place is not None for place in places]
+
+
+def test_where_a_row_fits_whole_both_ways_agree():
+    one = family("PF00708")
+    chain = read_pdb(shipped("msa/pfam40/structures/PF00708_3BR8_A.pdb"), "A")
+    row = decode(one.tokens[:1])[0]
+    found = chain.on_query(row)
+    torch.testing.assert_close(found.positions, chain.part(row).positions, equal_nan=True)
+    assert torch.equal(found.contacts(), one.contacts)
+
+
+@pytest.mark.parametrize("row", ["WWWWW", "----", "", "MKVGGG"])
+def test_another_protein_is_refused(row):
+    with pytest.raises(ValueError, match=f"a chain with 80% of the residues of {row}, given"):
+        CHAIN.on_query(row)
+
+
 def test_fits_that_overlap_are_two():
     with pytest.raises(ValueError, match="fits in 2"):
         Chain("AAA", torch.zeros(3, 3).double()).part("AA")

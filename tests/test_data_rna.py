@@ -8,7 +8,8 @@ import torch
 from refusals import each_raises
 
 from archbook.data import rna_families
-from archbook.data.rna import GAP, LETTERS, UNSURE, RNAFamily, read_calls, read_families, wuss_pairs
+from archbook.data.rna import GAP, LETTERS, UNSURE, RNAFamily, read_calls, read_families, rna_tokens
+from archbook.vocabulary import FIRST_LETTER
 
 TOY = """# STOCKHOLM 1.0
 #=GF AC   RF90001
@@ -83,19 +84,25 @@ def test_calls_count_columns_from_zero_and_stand_by_their_value():
     assert toy(calls=calls).calls.tolist() == [[0, 7], [1, 6]]
 
 
-@pytest.mark.parametrize(
-    ("structure", "pairs"),
+@pytest.mark.shapes
+def test_rows_are_tokens_of_an_rna_network():
+    rows = ("GGuA.ACC", "GCTANAGC", "--~.WsAA")
+    found = rna_tokens(rows)
+    assert "".join(LETTERS[t - FIRST_LETTER] for t in found.flatten()) == "GGUA-ACCGCUANAGC----NNAA"
+    assert torch.equal(rna_tokens(("GGuA.ACC", "GCUANAGC")), toy().rows.long() + FIRST_LETTER)
+    assert found.dtype == torch.int64
+
+
+test_what_is_no_rna_is_refused = each_raises(
     [
-        ("<<..>>", [(0, 5), (1, 4)]),
-        ("([.])", [(0, 4), (1, 3)]),
-        ("<.(.>.)", [(0, 4), (2, 6)]),  # kinds of brackets do not close each other
-        ("<A.>.a", [(0, 3), (1, 5)]),
-        ("AB..ab", [(0, 4), (1, 5)]),
-        (",:_-~.", []),
-    ],
+        (lambda: rna_tokens(()), ValueError, r"at least one column, given \(\)"),
+        (lambda: rna_tokens(("", "")), ValueError, "at least one column"),
+        (lambda: rna_tokens("ACGU"), ValueError, "a sequence of rows .* given 'ACGU'"),
+        (lambda: rna_tokens(("ACGU", "ACG")), ValueError, "rows of 4 columns.* given 3 in row 1"),
+        (lambda: rna_tokens(("ACGU", "ACQU")), ValueError, "given 'Q' in row 1, column 2"),
+        (lambda: rna_tokens(("ACGU", "ACGé")), ValueError, "given 'é' in row 1, column 3"),
+    ]
 )
-def test_a_structure_is_its_pairs(structure, pairs):
-    assert wuss_pairs(structure) == pairs
 
 
 def test_the_core_leaves_out_columns_of_gaps_with_their_pairs_and_equal_rows():

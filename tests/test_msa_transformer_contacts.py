@@ -1,12 +1,17 @@
 """From maps to contacts: the background taken out, the read-out, and its fit."""
 
+import copy
+import io
+import pickle
+
 import pytest
 import torch
 from drawing import gap, normal, order_one, seeded
 from plain_msa_transformer import slow_contact_features
 from torch import Tensor
 
-from archbook.msa_transformer import ContactHead, contact_features
+from archbook.checks import value_checks
+from archbook.msa_transformer import ContactHead, MSATransformer, contact_features
 
 BATCH, LAYERS, HEADS, COLUMNS = 3, 2, 3, 6
 
@@ -224,3 +229,65 @@ def test_a_fit_knows_nothing_of_the_weights_before_it_and_keeps_their_dtype():
     assert torch.equal(one.regression.weight, other.regression.weight)
     assert one.regression.weight.dtype == torch.float32
     assert one.regression.weight.requires_grad
+
+
+def test_under_autocast_pairs_have_probabilities_of_their_own():
+    """In bfloat16 many pairs would share one, and nobody could rank them."""
+    torch.manual_seed(0)
+    attentions = torch.randn(1, LAYERS, HEADS, 60, 60).softmax(-1).bfloat16()
+    head = ContactHead(LAYERS * HEADS)
+    torch.nn.init.normal_(head.regression.weight)
+    i, j = torch.triu_indices(60, 60, 6)
+    wanted = head(attentions.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head(attentions)
+    assert torch.equal(found, wanted)
+    assert len(found[0, i, j].unique()) > 0.95 * len(i)
+    rounded = found.bfloat16()  # what came out before
+    assert len(rounded[0, i, j].unique()) < 0.2 * len(i)
+
+
+# ---- a head that was never fitted ----
+
+
+def loaded(head: ContactHead) -> ContactHead:
+    stored, other = io.BytesIO(), fitted(*planted(100, [1.0] * 6, 0.0)).float()
+    torch.save(head.state_dict(), stored)
+    stored.seek(0)
+    other.load_state_dict(torch.load(stored, weights_only=True), strict=True)
+    return other
+
+
+def renewed(head: ContactHead) -> ContactHead:
+    """A network's own, after its weights were drawn anew."""
+    net = MSATransformer(layers=LAYERS, hidden=6, heads=HEADS, ffn=6)
+    net.contact_head.load_state_dict(head_of().state_dict())
+    net.reset_parameters()
+    return net.contact_head
+
+
+WAYS = {
+    "fresh": lambda head: head,
+    "copied": copy.deepcopy,
+    "pickled": lambda head: pickle.loads(pickle.dumps(head)),
+    "loaded": loaded,
+    "renewed": renewed,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_head_that_was_never_fitted_refuses(way):
+    head = WAYS[way](ContactHead(LAYERS * HEADS))
+    with pytest.raises(ValueError, match=r"from `ContactHead.fit` .* one that was never fitted"):
+        head(maps().float())
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "renewed"])
+def test_a_fitted_head_answers(way):
+    head = fitted(*planted(100, [1.0] * 6, 0.0)).float()
+    assert torch.equal(WAYS[way](head)(maps().float()), head(maps().float()))
+
+
+def test_where_no_values_are_read_an_unfitted_head_says_that_it_knows_nothing():
+    with value_checks(False):
+        assert ContactHead(LAYERS * HEADS)(maps().float()).isnan().all()

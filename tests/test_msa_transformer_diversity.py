@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_msa_transformer import letters, slow_subsample
 
-from archbook.msa_transformer import diversity_subsample
+from archbook.data.alignments import Alignment
+from archbook.msa_transformer import diverse_rows, diversity_subsample
 
 
 @pytest.mark.shapes
@@ -23,8 +24,9 @@ from archbook.msa_transformer import diversity_subsample
 def test_the_rows_are_those_of_the_brute_force(depth, columns, letters, rows, seed, farthest: bool):
     """Few letters and columns, so that ties are many: they go to the earlier row."""
     msa = torch.randint(letters, (depth, columns), generator=seeded(seed))
-    wanted = msa[slow_subsample(msa, rows, farthest)]
-    assert torch.equal(diversity_subsample(msa, rows, farthest), wanted)
+    wanted = slow_subsample(msa, rows, farthest)
+    assert diverse_rows(msa, rows, farthest) == wanted
+    assert torch.equal(diversity_subsample(msa, rows, farthest), msa[wanted])
 
 
 NUMBERED = torch.cat([torch.arange(40)[:, None], letters(40, 12)], 1)  # no two rows are alike
@@ -61,6 +63,33 @@ def test_the_nearest_are_the_farthest_of_the_mirror():
     near = diversity_subsample(msa, 2, farthest=False)[1]
     far = diversity_subsample(mirrored, 2)[1]
     assert torch.equal(near, 1 - far)
+
+
+@pytest.mark.parametrize("columns", [255, 256, 600])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_distances_beyond_what_a_byte_holds_are_counted(dtype, columns):
+    msa = torch.randint(4, (12, columns), generator=seeded(5)).to(dtype)
+    msa[7] = 9  # unlike the others in every column
+    assert diverse_rows(msa, 5) == slow_subsample(msa, 5)
+
+
+@pytest.mark.parametrize("shift", [-3, 254, 10**6])
+def test_integers_that_fit_in_no_byte_are_told_apart(shift):
+    """Cut down to bytes, 256 would be 0."""
+    msa = torch.randint(4, (12, 9), generator=seeded(6)) + shift
+    msa[:, :4] += 256 * torch.randint(2, (12, 4), generator=seeded(7))
+    assert diverse_rows(msa, 5) == slow_subsample(msa, 5)
+
+
+def test_of_an_alignment_the_names_stay_with_their_rows():
+    """J, * and ?, which have no token, are letters like others."""
+    rows = ("ACDE", "ACDE", "ACJE", "A*DE", "WWJ?", "-CDE")
+    whole = Alignment(tuple("qabcde"), rows, {"SS_cons": "<..>"})
+    found = diversity_subsample(whole, 3)
+    numbers = torch.tensor([[*row.encode()] for row in rows])
+    assert diverse_rows(whole, 3) == slow_subsample(numbers, 3) == [0, 3, 4]
+    assert found == Alignment(("q", "c", "d"), (rows[0], rows[3], rows[4]), {"SS_cons": "<..>"})
+    assert diversity_subsample(whole, 6) is whole
 
 
 def test_the_alignment_is_not_modified():

@@ -1,6 +1,7 @@
 """The network: its equations, symmetries, ragged batches, chunks, dropout, and that it learns."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from plain_msa_transformer import (
     alignment,
     gradients,
     network_of,
-    padded,
     slow_block,
     slow_network,
 )
@@ -30,7 +30,9 @@ from archbook.msa_transformer import (
     MSATransformer,
     TiedRowAttention,
     mask_tokens,
+    pad_alignments,
 )
+from archbook.timing.memory import peak_bytes
 
 every_tie = pytest.mark.parametrize("tie", TIES)
 POSITIONS = ("learned", "query", "none")
@@ -96,7 +98,7 @@ def test_what_is_not_asked_for_is_none_and_what_is_has_these_shapes():
 
 
 def test_the_fused_form_gives_the_logits_of_the_map_form():
-    net, tokens = network_of(), padded([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
+    net, tokens = network_of(), pad_alignments([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
     real = tokens != 1
     assert gap(net(tokens).logits[real], net(tokens, **ALL).logits[real]) < 1e-11
 
@@ -110,7 +112,7 @@ def test_logits_come_from_the_last_hidden_states():
 
 
 def test_row_maps_alone_are_those_of_the_whole_pass():
-    net, tokens = network_of(), padded([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
+    net, tokens = network_of(), pad_alignments([alignment(1, 4, 6)[0], alignment(1, 2, 3)[0]])
     alone = net.row_attentions(tokens)
     assert gap(alone, net(tokens, **ALL).row_attentions) < 1e-12
     with pytest.raises(ValueError, match="wanted tokens in"):
@@ -199,12 +201,37 @@ def test_doubled_rows_multiply_the_first_blocks_scores_by_the_root_of_two():
     assert gap(doubled, math.sqrt(2) * scores(tokens)) < 1e-10
 
 
+# ---- layers and maps by choice ----
+
+
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_the_states_of_a_layer_are_those_that_its_block_gives(chunk):
+    net, tokens, seen = network_of(), alignment(2, 3, 5), []
+    for block in net.blocks:
+        block.register_forward_hook(lambda _, x, y: seen.extend([x[0], y[0]]))
+    found = net.representations(tokens, [0, 2, 1], chunk=chunk)
+    assert gap([found[0], found[1]], [seen[0], seen[2]]) == 0
+    assert gap(found[2], net.encode(tokens)) < 1e-12
+    assert gap(found[2], net.norm_after(seen[3])) < 1e-12
+    assert list(net.representations(tokens, [1])) == [1]
+
+
+def test_column_maps_are_kept_unless_they_are_not_wanted():
+    net, tokens = network_of(), alignment(2, 3, 5)
+    rows = net(tokens, need_attention=True, need_column=False)
+    assert rows.column_attentions is None
+    assert gap(rows.row_attentions, net.row_attentions(tokens)) == 0
+    columns = net(tokens, need_column=True)
+    assert columns.row_attentions is None
+    assert columns.column_attentions.shape == (2, 2, 3, 5, 3, 3)
+
+
 # ---- ragged batches ----
 
 
 def ragged_error(net, examples, rows=0, columns=0, chunk=None, flags=ALL) -> float:
     """How far alignments in one batch are from themselves alone: outputs and gradients."""
-    together = net(padded(examples, rows, columns), chunk=chunk, **flags)
+    together = net(pad_alignments(examples, rows, columns), chunk=chunk, **flags)
     worst, total, total_alone = 0.0, 0.0, 0.0
     first = int(net.start_token)
     for b, example in enumerate(examples):
@@ -284,7 +311,7 @@ def test_the_law_of_ragged_batches_notices_what_the_published_code_does():
 
 
 def test_a_mask_says_the_same_as_padding_tokens_whatever_stands_there():
-    net, tokens = network_of(), padded(EXAMPLES)
+    net, tokens = network_of(), pad_alignments(EXAMPLES)
     mask = tokens != 1
     junk = torch.where(mask, tokens, torch.randint(33, tokens.shape))
     wanted, found = net(tokens, **ALL), net(junk, mask, **ALL)
@@ -308,13 +335,50 @@ def test_a_mask_without_padding_changes_nothing():
 @every_tie
 def test_chunks_change_nothing(tie, ragged, flags, chunk):
     net = network_of(tie=tie).requires_grad_()  # the contact head too
-    tokens = padded(EXAMPLES[:2]) if ragged else alignment(2, 3, 5)
+    tokens = pad_alignments(EXAMPLES[:2]) if ragged else alignment(2, 3, 5)
     results = []
     for size in (None, chunk):
         outputs = parts(net(tokens, chunk=size, **flags))
         results.append([*outputs, *gradients(net, seen(outputs)).values()])
     assert gap(*results) < 1e-9
     assert gap(net.encode(tokens, chunk=chunk), net.encode(tokens)) < 1e-11
+
+
+def longest(net: MSATransformer, tokens: Tensor) -> int:
+    """The most tokens that the feed-forward of the first block gets at once."""
+    seen = []
+    hook = net.blocks[0].ffn.register_forward_hook(
+        lambda _, x, y: seen.append(x[0][..., 0].numel())
+    )
+    net(tokens, return_contacts=True)
+    hook.remove()
+    return max(seen)
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+@every_tie
+def test_without_gradients_many_tokens_come_in_chunks_that_change_nothing(tie, ragged, monkeypatch):
+    net, tokens = (
+        network_of(tie=tie),
+        pad_alignments(EXAMPLES[:2]) if ragged else alignment(2, 3, 5),
+    )
+    wanted = parts(net(tokens, return_contacts=True))
+    monkeypatch.setattr("archbook.msa_transformer.network.CHUNK", 12)
+    with torch.no_grad():
+        assert gap(parts(net(tokens, return_contacts=True)), wanted) < 1e-11
+        assert gap(net.encode(tokens), net.encode(tokens, chunk=1000)) < 1e-11
+        assert longest(net, tokens) <= 12
+    assert longest(net, tokens) == tokens.numel()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", [None, 2**20])
+def test_without_gradients_a_long_alignment_needs_less_than_twice_its_largest_tensor(chunk):
+    """The inner layer of the feed-forward, of all tokens at once; without chunks it needs more."""
+    given = {"rows": 128, "columns": 513, "hidden": 96, "chunk": chunk}
+    target = f"{Path(__file__).parent / 'long_alignment.py'}:contacts"
+    needed = peak_bytes(target, given, before={**given, "rows": 64})  # libraries take work space
+    assert (needed < 2 * 4 * (128 * 513 * 4 * 96)) == (chunk is None)
 
 
 # ---- dropout ----
@@ -384,7 +448,7 @@ def test_at_first_every_letter_is_equally_likely():
 
 def test_every_parameter_gets_a_gradient():
     net = MSATransformer(**{**SMALL, **SILENT})
-    net.contact_head.requires_grad_(True)
+    nn.init.normal_(net.contact_head.requires_grad_(True).regression.weight)
     output = net(alignment(2, 16, 16), return_contacts=True)
     loss = output.logits.square().sum() + output.contacts.square().sum()
     loss.backward()
@@ -423,7 +487,11 @@ def test_reset_parameters_renews_everything():
         weight.data.fill_(7.0)
     net.reset_parameters()
     fresh = MSATransformer(**SMALL)
-    for (name, again), new in zip(net.named_parameters(), fresh.parameters(), strict=True):
+    assert net.contact_head.regression.weight.isnan().all()  # fitted no more
+    pairs = zip(net.named_parameters(), fresh.parameters(), strict=True)
+    for (name, again), new in pairs:
+        if name == "contact_head.regression.weight":
+            continue
         assert (
             (again == new).all() if again.ndim == 1 else (again.std() / new.std() - 1).abs() < 0.5
         )

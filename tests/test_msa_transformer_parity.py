@@ -11,10 +11,10 @@ import copy
 import pytest
 import torch
 from drawing import gap, normal
-from plain_msa_transformer import alignment, padded
+from plain_msa_transformer import alignment
 from torch import Tensor
 
-from archbook.msa_transformer import MSATransformer, load_esm_msa1b
+from archbook.msa_transformer import MSATransformer, load_esm_msa1b, pad_alignments
 
 # A warning of their import would be an error in our test run.
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
@@ -170,7 +170,7 @@ def test_gradients_equal_theirs(both):
 def test_columns_padded_behind_give_the_same_logits_and_maps(both):
     """Contacts are another matter: see below."""
     theirs, ours = both
-    tokens = padded([alignment(1, 4, 9)[0], alignment(1, 4, 6)[0]])
+    tokens = pad_alignments([alignment(1, 4, 9)[0], alignment(1, 4, 6)[0]])
     real = tokens != 1
     found, wanted = our_outputs(ours, tokens), their_outputs(theirs, tokens)
     assert gap(found[0][real], wanted[0][real]) < 1e-10
@@ -185,7 +185,7 @@ def test_padded_rows_change_their_answer_and_not_ours(both):
     """They count padded rows in the root (issue 491); with the true number it agrees."""
     theirs, ours = both
     tokens = alignment(1, 4, 9)
-    more = padded([tokens[0]], rows=9)
+    more = pad_alignments([tokens[0]], rows=9)
     alone, batched = their_outputs(theirs, tokens), their_outputs(theirs, more)
     assert gap(batched[0][:, :4], alone[0]) > 1e-2
     assert gap(batched[1], alone[1]) > 1e-3
@@ -199,7 +199,7 @@ def test_padded_columns_change_their_contacts_and_not_ours(both):
     """They take the background over padding, too."""
     theirs, ours = both
     tokens = alignment(1, 4, 7)
-    more = padded([tokens[0]], columns=12)
+    more = pad_alignments([tokens[0]], columns=12)
     alone, batched = their_outputs(theirs, tokens)[3], their_outputs(theirs, more)[3]
     assert gap(batched[:, :6, :6], alone) > 1e-4
     assert gap(our_outputs(ours, more)[3][:, :6, :6], alone) < 1e-10

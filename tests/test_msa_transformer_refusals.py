@@ -10,7 +10,7 @@ import re
 
 import pytest
 import torch
-from plain_msa_transformer import SMALL, alignment, block_mask, padded
+from plain_msa_transformer import SMALL, alignment, block_mask
 from refusals import each_raises
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from archbook.msa_transformer import (
     diversity_subsample,
     load_esm_msa1b,
     mask_tokens,
+    pad_alignments,
 )
 
 ones = torch.ones
@@ -31,6 +32,7 @@ X = ones(2, 3, 4, 6)
 MASK = ones(2, 3, 4, dtype=torch.bool)
 TOKENS = alignment(2, 3, 4)
 NET = MSATransformer(**SMALL).eval()
+torch.nn.init.normal_(NET.contact_head.regression.weight)  # as if fitted
 
 
 def changed(tokens: Tensor, *place: int, to: int) -> Tensor:
@@ -134,6 +136,24 @@ test_the_network_refuses = each_raises(
         (lambda: NET(TOKENS, chunk=-5), ValueError, "chunk to be at least 1, given -5"),
         (lambda: NET(TOKENS, chunk=2.0), TypeError, "chunk to be an int, given 2.0"),
         (lambda: NET.encode(TOKENS, chunk=-5), ValueError, "chunk to be at least 1, given -5"),
+        (lambda: NET.row_attentions(TOKENS, chunk=0), ValueError, "chunk to be at least 1"),
+        (
+            lambda: net()(TOKENS, return_contacts=True),
+            ValueError,
+            "from `ContactHead.fit` or a file, given one that was never fitted",
+        ),
+        (
+            lambda: NET.representations(TOKENS, [3]),
+            ValueError,
+            r"layers, each out of 0 to 2, given \[3\]",
+        ),
+        (lambda: NET.representations(TOKENS, []), ValueError, r"layers, .* given \[\]"),
+        (
+            lambda: NET.representations(TOKENS, [-1]),
+            ValueError,
+            "layers to be at least 0, given -1",
+        ),
+        (lambda: NET.representations(TOKENS, [0.5]), TypeError, "layers to be an int, given 0.5"),
         (
             lambda: NET(TOKENS[..., :1], return_contacts=True),
             ValueError,
@@ -155,7 +175,7 @@ def test_without_tables_there_is_no_limit():
 
 # ---- padding ----
 
-RAGGED = padded([TOKENS[0], alignment(1, 5, 6)[0]])  # 3 x 4 and 5 x 6, in 5 x 6
+RAGGED = pad_alignments([TOKENS[0], alignment(1, 5, 6)[0]])  # 3 x 4 and 5 x 6, in 5 x 6
 
 
 test_padding_is_refused_where = each_raises(
@@ -307,6 +327,12 @@ test_the_other_parts_refuse = each_raises(
         (lambda: fit(contacts=PAIRS[:, None]), ValueError, r"contacts .*\(5\), given \(5, 1\)"),
         (lambda: fit(contacts=PAIRS.float()), TypeError, "contacts to be torch.bool"),
         (lambda: fit(ones(5, 2) * torch.nan), ValueError, "features to be finite, given 10"),
+        (
+            lambda: fit(contacts=PAIRS & False),
+            ValueError,
+            "contacts and others among the 5 pairs, given 0 contacts",
+        ),
+        (lambda: fit(contacts=PAIRS | True), ValueError, "the 5 pairs, given 5 contacts"),
         (lambda: fit(penalty=-1.0), ValueError, "penalty >= 0, given -1.0"),
         (lambda: fit(steps=0), ValueError, "steps to be at least 1, given 0"),
         (
@@ -319,7 +345,10 @@ test_the_other_parts_refuse = each_raises(
         (lambda: mask_tokens(TOKENS, masked=-0.1), ValueError, "given 0.15, -0.1 and 0.1"),
         (lambda: mask_tokens(TOKENS, swapped=0.3), ValueError, "given 0.15, 0.8 and 0.3"),
         (lambda: mask_tokens(TOKENS, letters=(5, 5)), ValueError, r"letters .*given \(5, 5\)"),
-        (lambda: mask_tokens(TOKENS, letters=(-1, 5)), ValueError, r"letters .*given \(-1, 5\)"),
+        (lambda: mask_tokens(TOKENS, letters=(-1, 5)), ValueError, "letters to be .*given -1"),
+        (lambda: mask_tokens(TOKENS, letters=(4, 400)), ValueError, r"mask 32, given \(4, 400\)"),
+        (lambda: mask_tokens(TOKENS, letters=(4, 33)), ValueError, r"mask 32, given \(4, 33\)"),
+        (lambda: mask_tokens(TOKENS, letters=(4, 9.0)), TypeError, "letters to be an int"),
         (lambda: diversity_subsample(TOKENS[0], 0), ValueError, "rows to be at least 1, given 0"),
         (lambda: diversity_subsample(TOKENS[0], 2.0), TypeError, "rows to be an int, given 2.0"),
         (
@@ -328,7 +357,19 @@ test_the_other_parts_refuse = each_raises(
             r"\(rows, columns\), given \(2, 3, 4\)",
         ),
         (lambda: diversity_subsample(TOKENS[0, :0], 2), ValueError, "no axis may be empty"),
-        (lambda: diversity_subsample([[1]], 2), TypeError, "alignment to be a tensor, given list"),
+        (lambda: diversity_subsample([[1]], 2), TypeError, "an Alignment or a tensor, given list"),
+        (lambda: pad_alignments([]), ValueError, "at least one alignment, given none"),
+        (
+            lambda: pad_alignments([TOKENS[0], TOKENS]),
+            ValueError,
+            r"alignment 1 to have shape \(rows, columns\), given \(2, 3, 4\)",
+        ),
+        (lambda: pad_alignments([TOKENS[0, :0]]), ValueError, "no axis may be empty"),
+        (
+            lambda: pad_alignments([TOKENS[0], TOKENS[1].int()]),
+            TypeError,
+            "alignment 1 to be torch.int64 like the first, given torch.int32",
+        ),
     ]
 )
 

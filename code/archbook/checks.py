@@ -153,11 +153,17 @@ def require_between(name: str, value: Tensor, *, low: float | int, high: float |
 
 
 def require_false(
-    wish: str, bad: Tensor, axes: Sequence[str] = (), *, values: Tensor | None = None
+    wish: str,
+    bad: Tensor,
+    axes: Sequence[str] = (),
+    *,
+    values: Tensor | None = None,
+    given: str | None = None,
 ) -> None:
     """Raise with `wish` if any of the bool `bad` is true; skipped likewise.
 
-    axes: their names, by which the first true place is told; values: what stands there, if wanted.
+    axes: their names, by which the first true place is told; values: what stands there, if wanted;
+    given: what to say in place of the number of true places.
     """
     if not _values_are_read(bad) or not bool(bad.any()):
         return
@@ -167,7 +173,7 @@ def require_false(
         what = "" if values is None else f"{values[tuple(place)]} in "
         named = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
         where = f"; the first: {what}{named}"
-    raise ValueError(f"{wish}, given {int(bad.sum())}{where}")
+    raise ValueError(f"{wish}, given {int(bad.sum()) if given is None else given}{where}")
 
 
 def can_be_read(value: Tensor) -> bool:

@@ -34,7 +34,7 @@ from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import cross_entropy
 
 from archbook.checks import value_checks
 from archbook.data.potts import shuffle_within_columns
@@ -60,9 +60,10 @@ from archbook.msa_transformer import (
     contact_features,
     diversity_subsample,
     mask_tokens,
+    pad_alignments,
 )
 from archbook.running import Run, Search, Ship, fit_best, grid, main, warmed_adamw
-from archbook.vocabulary import FIRST_LETTER, PADDING
+from archbook.vocabulary import FIRST_LETTER
 
 DEPTHS = (4, 8, 16, 32, 64, 128)  # rows shown at test time
 READ_AT = (8, 32)  # rows shown where a read-out is fitted
@@ -215,17 +216,6 @@ def stretch(one: RNAFamily, rows: int, columns: int, draw: torch.Generator) -> T
     return tokens_of(one)[chosen, first : first + columns]
 
 
-def padded(parts: Sequence[Tensor]) -> Tensor:
-    """One batch of parts of any size, padding after the last row and column of each."""
-    rows, columns = (max(part.shape[d] for part in parts) for d in (0, 1))
-    return torch.stack(
-        [
-            pad(part, (0, columns - part.shape[1], 0, rows - part.shape[0]), value=PADDING)
-            for part in parts
-        ]
-    )
-
-
 def batches(config: Config, families: Sequence[int], draw: torch.Generator):
     """Endless batches: (families, rows, columns), or (many, 1, columns) of single rows."""
     all_of = cores()
@@ -237,7 +227,7 @@ def batches(config: Config, families: Sequence[int], draw: torch.Generator):
         size = max(1, round(config.places / (rows * config.columns)))
         chosen = torch.randint(len(families), (size,), generator=draw).tolist()
         parts = [stretch(all_of[families[i]], rows, config.columns, draw) for i in chosen]
-        yield padded(parts)
+        yield pad_alignments(parts)
 
 
 class NoAttention(nn.Module):

@@ -17,12 +17,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from archbook.data.alphabet import encode
 from archbook.data.manifest import shipped
 from archbook.data.reading import fault, lines_of, read_text, with_plain_ends
+from archbook.data.wuss import wuss_on, wuss_pairs
 
 ESM_EXAMPLES = ("1a3a", "1xcr", "5ahw")
 _GAPS = str.maketrans("._~", "---")
@@ -77,8 +79,29 @@ class Alignment:
         """The columns in which row 0 has a residue; the other rows keep their gaps there."""
         return self.on([c for c, letter in enumerate(self.rows[0]) if letter not in "-."])
 
+    def take(self, rows: Sequence[int]) -> "Alignment":
+        """These rows with their names, in this order: the first becomes row 0."""
+        if not rows or not 0 <= min(rows) <= max(rows) < self.depth:
+            raise ValueError(
+                f"wanted at least one row, each out of 0 to {self.depth - 1}, given {list(rows)}"
+            )
+        names, letters = ([of[r] for r in rows] for of in (self.names, self.rows))
+        return Alignment(tuple(names), tuple(letters), self.column_annotations)
+
+    def base_pairs(self) -> Int64[Tensor, "pairs 2"]:
+        """Columns i < j that are paired in SS_cons, in reading order, pseudoknots like others.
+
+        Of an RNA, where SS_cons is WUSS notation; after `on` and `on_query` too, those pairs whose
+        columns both are there. Errors: ValueError without SS_cons and for what is no WUSS.
+        """
+        if "SS_cons" not in self.column_annotations:
+            given = ", ".join(self.column_annotations) or "no annotation"
+            raise ValueError(f"wanted an alignment with SS_cons, given {given}")
+        pairs = wuss_pairs(self.column_annotations["SS_cons"])
+        return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+
     def on(self, columns: list[int]) -> "Alignment":
-        """These columns, in this order."""
+        """These columns, in this order. A base pair in SS_cons that loses one is no pair."""
         if not columns or not 0 <= min(columns) <= max(columns) < self.columns:
             raise ValueError(
                 f"wanted at least one column, each out of 0 to {self.columns - 1}, given {columns}"
@@ -88,7 +111,10 @@ class Alignment:
         def cut(row: str) -> str:
             return "".join(letters(row))
 
-        kept = {name: cut(signs) for name, signs in self.column_annotations.items()}
+        kept = {
+            name: wuss_on(signs, columns) if name.startswith("SS_cons") else cut(signs)
+            for name, signs in self.column_annotations.items()
+        }
         return Alignment(self.names, tuple(map(cut, self.rows)), kept)
 
 

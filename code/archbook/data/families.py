@@ -109,14 +109,16 @@ def on_member(alignment: Alignment, name: str, row: str) -> Alignment:
 
     Left out: rows equal to it there, and rows of gaps only. The others keep their order.
     """
-    whole = Alignment((name, *alignment.names), (row, *alignment.rows)).on_query()
+    names, rows = (name, *alignment.names), (row, *alignment.rows)
+    whole = Alignment(names, rows, alignment.column_annotations).on_query()
     query = whole.rows[0]
     kept = [
         (n, r)
         for n, r in zip(whole.names[1:], whole.rows[1:], strict=True)
         if r != query and r.strip("-")
     ]
-    return Alignment((name, *(n for n, _ in kept)), (query, *(r for _, r in kept)))
+    names, rows = (name, *(n for n, _ in kept)), (query, *(r for _, r in kept))
+    return Alignment(names, rows, whole.column_annotations)
 
 
 def split_families(seed: int = 0) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ that was inferred from the alignment itself (`published` is False), covariation 
 import json
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,13 +18,13 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from archbook.data.manifest import shipped
+from archbook.data.wuss import wuss_pairs
+from archbook.vocabulary import FIRST_LETTER
 
 LETTERS = "ACGU-N"  # the states of a row; N: every letter that names no single base
 BASES, GAP, UNSURE = 4, 4, 5
 UNSURE_LETTERS = "NRYSWKMBDHVX"
 MOST_GAPS = 0.5  # of a column that `core` keeps
-BRACKETS = {">": "<", ")": "(", "]": "[", "}": "{"}
-UNPAIRED = ".,;:_-~"
 
 _NO_LETTER = 255
 _STATE = np.full(256, _NO_LETTER, np.uint8)
@@ -100,28 +100,28 @@ def read_calls(path: Path) -> dict[str, list]:
         ) from None
 
 
-def wuss_pairs(structure: str) -> list[tuple[int, int]]:
-    """The pairs (i, j) of a line in WUSS notation, i < j, in reading order.
+def rna_tokens(rows: Sequence[str]) -> Int64[Tensor, "rows columns"]:
+    """Aligned rows as a network of RNA reads them: FIRST_LETTER + a letter's place in LETTERS.
 
-    < > ( ) [ ] { } nest, each kind with its own; A a, B b and so on are pseudoknots.
+        predict_contacts(network, rna_tokens(read_stockholm(Path("mine.sto")).rows))
+
+    U, T and lower case, gaps and UNSURE_LETTERS as in `read_families`. Errors: ValueError without
+    rows and columns, for rows of several lengths, and for other letters, with row and column.
     """
-    opened: dict[str, list[int]] = {}
-    pairs = []
-    for column, sign in enumerate(structure):
-        if sign in BRACKETS.values() or (sign.isascii() and sign.isupper()):
-            opened.setdefault(sign, []).append(column)
-        elif sign in BRACKETS or (sign.isascii() and sign.islower()):
-            left = opened.get(BRACKETS.get(sign, sign.upper()))
-            if not left:
-                raise ValueError(f"wanted an opening sign before {sign!r} in column {column}")
-            pairs.append((left.pop(), column))
-        elif sign not in UNPAIRED:
-            raise ValueError(f"wanted a sign of WUSS, given {sign!r} in column {column}")
-    if left := sorted(column for columns in opened.values() for column in columns):
-        raise ValueError(
-            f"wanted every pair closed, given {structure[left[0]]!r} in column {left[0]}"
-        )
-    return sorted(pairs)
+    columns = len(rows[0]) if rows else 0
+    if not columns or isinstance(rows, str):
+        raise ValueError(f"wanted a sequence of rows with at least one column, given {rows!r}")
+    for r, row in enumerate(rows):
+        if len(row) != columns:
+            raise ValueError(
+                f"wanted rows of {columns} columns, as row 0 has, given {len(row)} in row {r}"
+            )
+    states = _states("".join(rows)).reshape(-1, columns)
+    if (wrong := np.argwhere(states == _NO_LETTER)).size:
+        r, c = map(int, wrong[0])
+        given = f"{rows[r][c]!r} in row {r}, column {c}"
+        raise ValueError(f"wanted A C G U, {UNSURE_LETTERS} or a gap, given {given}")
+    return torch.from_numpy(states.astype(np.int64)) + FIRST_LETTER
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from archbook.data.reading import as_path, fault, number, read_bytes, with_plain_ends
 
 CONTACT = 8.0  # angstrom between the points of two residues in contact: less than this
+COVERED = 0.8  # of a query's residues, at least, must be found in a chain
 AMINO_ACIDS = {
     "ALA": "A", "ARG": "R", "ASN": "N", "ASP": "D", "CYS": "C", "GLN": "Q", "GLU": "E",
     "GLY": "G", "HIS": "H", "ILE": "I", "LEU": "L", "LYS": "K", "MET": "M", "PHE": "F",
@@ -42,6 +44,31 @@ class Chain:
             )
         stretch = slice(starts[0], starts[0] + len(row))
         return Chain(self.sequence[stretch], self.positions[stretch])
+
+    def on_query(self, row: str) -> "Chain":
+        """The chain in the columns of an alignment's row: NaN at gaps, and where the structure has
+        another residue or lacks it, as crystals lack loops, and tails, and have mutations.
+
+            chain = read_pdb(Path("mine.pdb"), "A").on_query(alignment.rows[0])
+            contacts, valid = chain.contacts(), chain.valid()  # of the alignment's columns
+
+        Stretches of equal letters are set against each other, the longest first (`difflib`).
+        Errors: ValueError where these are fewer than COVERED of the row's residues: it is another
+        protein, or too far a relative for letters alone.
+        """
+        matcher = SequenceMatcher(None, self.sequence, row, autojunk=False)
+        positions = torch.full((len(row), 3), torch.nan, dtype=torch.float64)
+        found = 0
+        for own, place, size in matcher.get_matching_blocks():
+            positions[place : place + size] = self.positions[own : own + size]
+            found += size
+        residues = len(row.replace("-", ""))
+        if not found or found < COVERED * residues:
+            raise ValueError(
+                f"wanted a chain with {COVERED:.0%} of the residues of {row}, "
+                f"given {found} of {residues} in {self.sequence}"
+            )
+        return Chain(row, positions)
 
     def valid(self) -> Bool[Tensor, " residues"]:
         """True where the file has the atom."""

@@ -19,7 +19,9 @@ def sequence_weights(
 ) -> Float[Tensor, " rows"]:
     """One over the number of rows, itself included, that agree in more than `identity` of columns.
 
-    Gaps that face gaps agree. Cost: O(rows^2 columns states) time, O(rows) memory; float64.
+    More than, as the code of mean-field DCA has it (Morcos et al. 2011: distances < 0.2); others,
+    plmDCA and CCMpred among them, also count rows that agree in exactly so many. Gaps that face
+    gaps agree. Cost: O(rows^2 columns states) time, O(rows) memory; float64.
 
     >>> alignment = torch.tensor([[0, 0, 0, 0, 0]] * 3 + [[1, 1, 1, 1, 1]])
     >>> sequence_weights(alignment, states=2)  # three copies count as one

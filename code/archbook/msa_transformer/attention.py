@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from archbook.attached import is_plain
 from archbook.checks import (
+    can_be_read,
     require_choice,
     require_finite,
     require_input,
@@ -60,8 +61,8 @@ class AxialAttention(Shaped):
     ) -> tuple[Float[Tensor, "batch rows columns hidden"], Tensor | None]:
         """(Y, attention map or None). mask: True = real, an example's first rows and columns.
 
-        chunk: work on about so many tokens at a time and recompute them in the backward pass; None
-        does all at once. What comes out at padding is finite and means nothing.
+        chunk: work on about so many tokens of each example at a time and recompute them in the
+        backward pass; None does all at once. What comes out at padding is finite and means nothing.
         """
         weight = next(self.parameters())
         require_input("x", x, ("batch", "rows", "columns", self.hidden), weight)
@@ -115,7 +116,8 @@ class TiedRowAttention(AxialAttention):
     columns^2 hidden) time. The map, (batch, heads, columns, columns), is independent of the number
     of rows. It is formed where it is asked for, in chunks, and where it is no larger than the
     queries, columns <= rows x head width: there, keeping it is cheaper than what fused attention
-    does, which is to compute it again in the backward pass.
+    does, which is to compute it again in the backward pass. Its heads are rows x head width wide:
+    beyond 256, FlashAttention does not take them.
 
     >>> layer = TiedRowAttention(16, 2)
     >>> y, weights = layer(torch.randn(1, 4, 6, 16), need_weights=True)
@@ -185,15 +187,15 @@ class TiedRowAttention(AxialAttention):
             q, k = (self.flat(p) for p in self.split(part, 0, 2))
             return self._scaled(q, scale) @ k.mT
 
-        def values(part: Tensor, weights: Tensor) -> Tensor:
-            (v,) = self.split(part, 2)
-            return self.out(self.unflat(weights @ self.flat(v), part.shape[2]))
-
         total = reduce(torch.add, map(recomputed, repeat(scores), parts, scales))
         weights = _softmax(total, keys)
         dropped = self._drop(weights)
-        y = torch.cat([recomputed(values, part, dropped) for part in parts], 2)
-        return y, weights if need_weights else None
+
+        def values(part: Tensor) -> Tensor:
+            (v,) = self.split(part, 2)
+            return self.out(self.unflat(dropped @ self.flat(v), part.shape[2]))
+
+        return in_parts(values, x, step, dim=2), weights if need_weights else None
 
     def _untied(self, x, mask, need_weights, *, chunk):
         keys = None if mask is None else mask.columns[:, None, None, None]
@@ -212,9 +214,11 @@ class TiedRowAttention(AxialAttention):
 
         if chunk is None:
             y, weights = attend(x)
-        else:
+        elif need_weights:
             ys, maps = zip(*(recomputed(attend, part) for part in x.split(step, 2)), strict=True)
-            y, weights = torch.cat(ys, 2), torch.cat(maps, 1) if need_weights else None
+            y, weights = torch.cat(ys, 2), torch.cat(maps, 1)
+        else:
+            y, weights = in_parts(lambda part: attend(part)[0], x, step, dim=2), None
         if weights is None:
             return y, None
         if mask is None:
@@ -257,15 +261,35 @@ class ColumnAttention(AxialAttention):
 
         if chunk is None:
             y, weights = attend(x)
-        else:
+        elif need_weights:
             ys, maps = zip(*(recomputed(attend, part) for part in x.split(step, 1)), strict=True)
-            y, weights = torch.cat(ys, 1), torch.cat(maps, 1) if need_weights else None
+            y, weights = torch.cat(ys, 1), torch.cat(maps, 1)
+        else:
+            y, weights = in_parts(lambda part: attend(part)[0], x, step, dim=1), None
         return y, None if weights is None else weights.transpose(1, 2)
 
 
 def recomputed(f: Callable, *inputs):
     """f(*inputs), whose inner values the backward pass computes again instead of keeping them."""
     return checkpoint(f, *inputs, use_reentrant=False)
+
+
+def in_parts(f: Callable[[Tensor], Tensor], x: Tensor, step: int, *, dim: int) -> Tensor:
+    """f of x, `step` places of an axis at a time; f leaves this axis as long as it is.
+
+    Without gradients each part is written where it belongs, so that what comes out is held once;
+    with them the parts are recomputed in the backward pass.
+    """
+    parts = x.split(step, dim)
+    if torch.is_grad_enabled() or not can_be_read(x):
+        return torch.cat([recomputed(f, part) for part in parts], dim)
+    first = f(parts[0])
+    shape = list(first.shape)
+    shape[dim] = x.shape[dim]
+    whole = first.new_empty(shape)
+    for place, part in zip(whole.split(step, dim), parts, strict=True):
+        place.copy_(first if part is parts[0] else f(part))
+    return whole
 
 
 def _softmax(scores: Tensor, keys: Tensor | None) -> Tensor:

@@ -17,11 +17,11 @@ def load_esm_msa1b(path: str | Path, regression_path: str | Path | None = None) 
     """The model of a fair-esm file, in evaluation mode on the CPU; any size.
 
     path: a dict of "args" and "model", such as esm_msa1b_t12_100M_UR50S.pt; regression_path: the
-    second file, with the contact head; without it and without a head in the first, ours is left as
-    initialised. The file calls rows columns and columns rows; we turn the names back. Loaded with
-    weights_only=True: nothing in the file is executed. The first release's row positions are one
-    number a row, which the norm that follows removes: such a model gets row_positions="none".
-    Errors: ValueError that names missing, unknown or misshapen entries.
+    second file, with the contact head; without it and without a head in the first, the model
+    refuses to tell contacts. The file calls rows columns and columns rows; we turn the names back.
+    Loaded with weights_only=True: nothing in the file is executed. The first release's row
+    positions are one number a row, which the norm that follows removes: such a model gets
+    row_positions="none". Errors: ValueError that names missing, unknown or misshapen entries.
 
     >>> load_esm_msa1b("esm_msa1b_t12_100M_UR50S.pt")  # where it is not
     Traceback (most recent call last):

@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from archbook.checks import require_finite, require_mask, require_positive_int, require_tensor
+from archbook.autocast import without_autocast
+from archbook.checks import (
+    require_false,
+    require_finite,
+    require_mask,
+    require_positive_int,
+    require_tensor,
+)
 from archbook.dca import apc
 
 
@@ -36,11 +43,18 @@ def contact_features(
 class ContactHead(nn.Module):
     """p_ij = sigmoid(b + sum_h w_h s_ij^h) on `contact_features`: a logistic regression.
 
-    The transformer below stays as it is; `fit` finds these numbers from a few structures.
+    The transformer below stays as it is; `fit` finds these numbers from a few structures. Until
+    then, or until they are loaded, w is NaN, and the head refuses to answer: so copies, pickles and
+    state dicts of an unfitted head are unfitted, and where no values are read (`value_checks`,
+    torch.compile) its answer is NaN.
 
-    >>> head = ContactHead(features=6)
-    >>> p = head(torch.rand(1, 3, 2, 5, 5).softmax(-1))  # 3 layers of 2 heads, 5 columns
-    >>> p.shape, torch.allclose(p, p.mT)
+    >>> head, maps = ContactHead(features=6), torch.rand(1, 3, 2, 5, 5).softmax(-1)
+    >>> head(maps)  # 3 layers of 2 heads, 5 columns
+    Traceback (most recent call last):
+        ...
+    ValueError: wanted a contact head that knows contacts, ... given one that was never fitted
+    >>> head.fit(torch.rand(10, 6), torch.arange(10) < 4)
+    >>> head(maps).shape, torch.allclose(head(maps), head(maps).mT)
     (torch.Size([1, 5, 5]), True)
     """
 
@@ -48,13 +62,22 @@ class ContactHead(nn.Module):
         super().__init__()
         require_positive_int("features", features)
         self.features, self.regression = features, nn.Linear(features, 1)
+        self.forget()
+
+    def forget(self) -> None:
+        """As if never fitted."""
+        nn.init.constant_(self.regression.weight, torch.nan)
+        nn.init.zeros_(self.regression.bias)
 
     def forward(
         self,
         attentions: Float[Tensor, "batch layers heads columns columns"],
         columns: Bool[Tensor, "batch columns"] | None = None,
     ) -> Float[Tensor, "batch columns columns"]:
-        """Probabilities, symmetric; zero at padding."""
+        """Probabilities, symmetric; zero at padding. Under autocast, too, in the weights' dtype.
+
+        Errors: ValueError for maps of another shape and for a head that was never fitted.
+        """
         require_tensor("attentions", attentions, ("batch", "layers", "heads", "columns", "columns"))
         batch, layers, heads, _, size = attentions.shape
         require_tensor("attentions", attentions, (batch, layers, heads, size, size))
@@ -64,7 +87,16 @@ class ContactHead(nn.Module):
             )
         if columns is not None:
             require_mask("columns", columns, (batch, size), attentions.device)
-        p = self.regression(contact_features(attentions, columns))[..., 0].sigmoid()
+        weights = [*self.parameters()]  # the regression's own, whatever is attached to it
+        require_false(
+            "wanted a contact head that knows contacts, from `ContactHead.fit` or a file",
+            torch.stack([weight.isnan().any() for weight in weights]),
+            given="one that was never fitted",
+        )
+        # half precision would give many pairs one probability
+        maps = attentions.to(torch.promote_types(attentions.dtype, weights[0].dtype))
+        with without_autocast(maps):
+            p = self.regression(contact_features(maps, columns))[..., 0].sigmoid()
         if columns is not None:
             p = p * (columns[:, :, None] & columns[:, None])
         return p
@@ -86,7 +118,8 @@ class ContactHead(nn.Module):
         deviation sigma_h, so that the scale of a head's map does not matter. Without it a network
         of even maps, such as an untied one, would keep no head at all.
 
-        Warns where the steps do not bring the weights to the tolerance.
+        Warns where the steps do not bring the weights to the tolerance. Errors: ValueError for
+        wrong shapes, numbers that are not finite, and pairs of one kind only.
         """
         require_tensor("features", features, ("pairs", self.features))
         require_mask("contacts", contacts, (len(features),), features.device)
@@ -94,6 +127,11 @@ class ContactHead(nn.Module):
         require_positive_int("steps", steps)
         if penalty < 0:
             raise ValueError(f"wanted penalty >= 0, given {penalty}")
+        if not 0 < (count := int(contacts.sum())) < len(contacts):
+            raise ValueError(
+                f"wanted contacts and others among the {len(contacts)} pairs, "
+                f"given {count} contacts"
+            )
         sigma, mean = torch.std_mean(features.double(), 0, correction=0)
         sigma = torch.where(sigma > 0, sigma, 1.0)
         units = (features - mean) / sigma  # centred, which b makes up for: the fit then is fast

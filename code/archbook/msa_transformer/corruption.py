@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from archbook.checks import as_size
 from archbook.vocabulary import AMINO_ACIDS, FIRST_LETTER, MASK, PADDING, START
 
 LETTERS = (FIRST_LETTER, FIRST_LETTER + AMINO_ACIDS)  # the amino acids: first id, one past the last
@@ -37,7 +38,8 @@ def mask_tokens(
 
     Of the chosen, the share `masked` becomes the mask token, the share `swapped` a random letter of
     ids letters[0] .. letters[1] - 1, and the rest stays. Start and padding are never chosen; gaps
-    are letters like others. A generator lies on the device of the tokens.
+    are letters like others. A generator lies on the device of the tokens. Errors: TypeError and
+    ValueError for other tokens than int64, shares that are none, letters outside the vocabulary.
 
     >>> tokens = torch.full((200, 200), 5)
     >>> changed, chosen = mask_tokens(tokens)
@@ -52,13 +54,16 @@ def mask_tokens(
             "wanted 0 < rate <= 1, masked and swapped >= 0 with a sum of at most 1, given "
             f"{rate}, {masked} and {swapped}"
         )
-    if not 0 <= letters[0] < letters[1]:
-        raise ValueError(f"wanted letters (first, one past the last), given {letters}")
+    first, end = (as_size("letters", id, least=0) for id in letters)
+    if not first < end <= MASK:
+        raise ValueError(
+            f"wanted letters (first, one past the last) below the mask {MASK}, given {letters}"
+        )
     draw = {"generator": generator, "device": tokens.device}
     chosen = torch.rand(tokens.shape, **draw) < rate
     chosen &= (tokens != START) & (tokens != PADDING)
     fate = torch.rand(tokens.shape, **draw)
-    random = torch.randint(*letters, tokens.shape, **draw)
+    random = torch.randint(first, end, tokens.shape, **draw)
     changed = torch.where(chosen & (fate < masked), MASK, tokens)
     changed = torch.where(chosen & (fate >= masked) & (fate < masked + swapped), random, changed)
     return Masked(changed, chosen)

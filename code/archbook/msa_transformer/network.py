@@ -1,5 +1,6 @@
 """The MSA Transformer: an alignment in, letters, attention maps and contacts out."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn.functional import linear
 from torch.utils._pytree import _register_namedtuple
 
 from archbook.checks import (
+    as_size,
     can_be_read,
     require_choice,
     require_false,
@@ -18,7 +20,7 @@ from archbook.checks import (
     require_tensor,
     value_checks,
 )
-from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention, recomputed
+from archbook.msa_transformer.attention import ColumnAttention, TiedRowAttention, in_parts
 from archbook.msa_transformer.contacts import ContactHead
 from archbook.msa_transformer.neighbours import NeighbourEmbedding
 from archbook.msa_transformer.padding import PLACE, AlignmentMask
@@ -26,6 +28,7 @@ from archbook.shaped import Shaped
 from archbook.vocabulary import PADDING, START
 
 ROW_POSITIONS = ("learned", "query", "none")
+CHUNK = 2**14  # tokens at a time without gradients, as fair-esm
 
 
 class MSAOutput(NamedTuple):
@@ -34,9 +37,9 @@ class MSAOutput(NamedTuple):
     >>> model = MSATransformer(layers=2, hidden=16, heads=2, ffn=32).eval()
     >>> tokens = torch.randint(4, 24, (1, 3, 5))
     >>> tokens[..., 0] = 0  # every row begins with the start token
-    >>> found = model(tokens, return_contacts=True)
-    >>> found.logits.shape, found.contacts.shape, found.row_attentions is None
-    (torch.Size([1, 3, 5, 33]), torch.Size([1, 4, 4]), True)
+    >>> found = model(tokens, need_attention=True, need_column=False)
+    >>> found.logits.shape, found.row_attentions.shape, found.contacts is None
+    (torch.Size([1, 3, 5, 33]), torch.Size([1, 2, 2, 5, 5]), True)
     """
 
     logits: Float[Tensor, "batch rows columns vocab"]
@@ -123,8 +126,8 @@ class AxialBlock(nn.Module):
         if chunk is None:
             y = self.ffn(self.ffn_norm(x))
         else:
-            parts = x.split(max(1, chunk // x.shape[2]), 1)
-            y = torch.cat([recomputed(lambda p: self.ffn(self.ffn_norm(p)), p) for p in parts], 1)
+            step = max(1, chunk // x.shape[2])
+            y = in_parts(lambda part: self.ffn(self.ffn_norm(part)), x, step, dim=1)
         return (x + self.drop(y)).transpose(1, 2), row, column
 
 
@@ -246,6 +249,7 @@ class MSATransformer(Shaped):
             nn.init.normal_(self.column_positions, std=0.02)
         if self.row_positions is not None:
             nn.init.normal_(self.row_positions, std=0.01)
+        self.contact_head.forget()  # after all draws: they are as many as they have always been
 
     def forward(
         self,
@@ -253,28 +257,43 @@ class MSATransformer(Shaped):
         mask: Bool[Tensor, "batch rows columns"] | None = None,
         need_attention: bool = False,
         *,
+        need_column: bool | None = None,
         return_contacts: bool = False,
         chunk: int | None = None,
     ) -> MSAOutput:
-        """mask: True = real; None derives it from the padding id. chunk: None, or work on about
-        so many tokens at a time and recompute them in the backward pass (less memory, a third more
-        time). Logits and maps at padding are finite and mean nothing.
+        """mask: True = real; None derives it from the padding id.
+
+        need_attention: keep the row maps and, unless need_column is False, the column maps. These
+        are layers x heads x columns x rows^2 numbers: 18 GiB for 256 rows of 513 columns at the
+        paper's size.
+        chunk: work on about so many tokens of each example at a time and recompute them in the
+        backward pass: less memory, and with gradients up to about twice the time on a CPU, many
+        times on a GPU that is not full (the chapter's table). None does all at once with gradients;
+        without them, where there are more than CHUNK tokens, CHUNK of the whole batch at a time.
+        Logits and maps at padding are finite and mean nothing.
 
         Errors: ValueError or TypeError for a wrong rank, ids out of range, more rows or columns
-        than the tables hold, padding before a real row or column, a missing start token.
+        than the tables hold, padding before a real row or column, a missing start token; contacts
+        of a head that was never fitted.
         """
         real = self.checked(tokens, mask)
         need_row = need_attention or return_contacts
+        need_column = need_attention if need_column is None else need_column
+        chunk = _chunk(tokens, chunk)
         x, row_maps, column_maps = self.attend(
-            tokens, real, need_row, need_column=need_attention, chunk=chunk
+            tokens, real, need_row, need_column=need_column, chunk=chunk
         )
         contacts = None
         if return_contacts:
             first = int(self.start_token)
             columns = None if real is None else real.columns[:, first:]
             contacts = self.contact_head(torch.stack(row_maps, 1)[..., first:, first:], columns)
+        if chunk is None or torch.is_grad_enabled():
+            logits = self.letter_logits(x)
+        else:
+            logits = in_parts(self.letter_logits, x, max(1, chunk // x.shape[2]), dim=1)
         return MSAOutput(
-            logits=self.letter_head(x, self.letters.weight).transpose(1, 2),
+            logits=logits.transpose(1, 2),
             contacts=contacts,
             row_attentions=torch.stack(row_maps, 1) if need_attention else None,
             column_attentions=torch.stack(column_maps, 1) if column_maps else None,
@@ -286,16 +305,44 @@ class MSATransformer(Shaped):
         mask: Bool[Tensor, "batch rows columns"] | None = None,
         chunk: int | None = None,
     ) -> Float[Tensor, "batch rows columns hidden"]:
-        """The last hidden states alone."""
-        return self.attend(tokens, self.checked(tokens, mask), chunk=chunk)[0].transpose(1, 2)
+        """The last hidden states alone; arguments as in `forward`."""
+        real = self.checked(tokens, mask)
+        return self.attend(tokens, real, chunk=_chunk(tokens, chunk))[0].transpose(1, 2)
+
+    def representations(
+        self,
+        tokens: Int64[Tensor, "batch rows columns"],
+        layers: Iterable[int],
+        mask: Bool[Tensor, "batch rows columns"] | None = None,
+        *,
+        chunk: int | None = None,
+    ) -> dict[int, Float[Tensor, "batch rows columns hidden"]]:
+        """Hidden states after so many blocks, fair-esm's `repr_layers`: 0 is what enters the first
+        one, and those after the last one are normed, as `encode` gives them.
+
+        Errors: ValueError for a layer that is not there, else those of `forward`.
+        """
+        kept: dict[int, Tensor | None] = dict.fromkeys(as_size("layers", n, 0) for n in layers)
+        if not kept or max(kept) > len(self.blocks):
+            raise ValueError(
+                f"wanted layers, each out of 0 to {len(self.blocks)}, given {list(kept)}"
+            )
+        real = self.checked(tokens, mask)
+        last = self.attend(tokens, real, chunk=_chunk(tokens, chunk), kept=kept)[0]
+        kept |= dict.fromkeys(kept.keys() & {len(self.blocks)}, last.transpose(1, 2))
+        return {n: x for n, x in kept.items() if x is not None}
 
     def row_attentions(
         self,
         tokens: Int64[Tensor, "batch rows columns"],
         mask: Bool[Tensor, "batch rows columns"] | None = None,
+        *,
+        chunk: int | None = None,
     ) -> Float[Tensor, "batch layers heads columns columns"]:
         """The row maps alone, which contacts are read from; column maps may be far larger."""
-        return torch.stack(self.attend(tokens, self.checked(tokens, mask), need_row=True)[1], 1)
+        real = self.checked(tokens, mask)
+        maps = self.attend(tokens, real, need_row=True, chunk=_chunk(tokens, chunk))[1]
+        return torch.stack(maps, 1)
 
     def letter_logits(self, x: Float[Tensor, "*tokens hidden"]) -> Float[Tensor, "*tokens vocab"]:
         """Logits of some hidden states, such as those at masked places only."""
@@ -343,10 +390,12 @@ class MSATransformer(Shaped):
         *,
         need_column: bool = False,
         chunk: int | None = None,
+        kept: dict[int, Tensor | None] | None = None,
     ) -> tuple[Float[Tensor, "batch columns rows hidden"], list[Tensor], list[Tensor]]:
         """`forward` up to the heads without checks: (hidden states, row maps, column maps).
 
-        Columns first throughout; a list of maps is empty where they are not needed.
+        Columns first throughout; a list of maps is empty where they are not needed. kept: where
+        hidden states are written after as many blocks as its keys say, rows first.
         """
         if chunk is not None:
             require_positive_int("chunk", chunk)
@@ -363,10 +412,19 @@ class MSATransformer(Shaped):
         row_maps, column_maps = [], []
         x = x.transpose(1, 2)
         with value_checks(False):
-            for block in self.blocks:
+            for n, block in enumerate(self.blocks):
+                if kept is not None and n in kept:
+                    kept[n] = x
                 x, row, column = block(x, mask, need_row, need_column=need_column, chunk=chunk)
                 if need_row:
                     row_maps.append(row)
                 if need_column:
                     column_maps.append(column)
         return self.norm_after(x.transpose(1, 2)), row_maps, column_maps
+
+
+def _chunk(tokens: Tensor, chunk: int | None) -> int | None:
+    """Tokens of each example at a time, None: all. Nothing is chosen where a graph is traced."""
+    if chunk is not None or torch.is_grad_enabled() or not can_be_read(tokens):
+        return chunk
+    return max(1, CHUNK // len(tokens)) if tokens.numel() > CHUNK else None

@@ -1,12 +1,47 @@
-"""Which tokens of a batch of alignments are real."""
+"""Alignments of several sizes as one batch, and which of its tokens are real."""
+
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 
-from archbook.checks import require_false, require_mask
+from archbook.checks import require_false, require_like, require_mask, require_tensor
+from archbook.vocabulary import PADDING
 
 PLACE = ("example", "row", "column")
+
+
+def pad_alignments(
+    examples: Sequence[Int64[Tensor, "_ _"]], rows: int = 0, columns: int = 0
+) -> Int64[Tensor, "batch rows columns"]:
+    """One batch of alignments (rows, columns) of any sizes, padded after each one's last row and
+    column: to the largest, and to at least so many rows and columns.
+
+    `MSATransformer` gives each of them what it gives it alone. Errors: ValueError and TypeError
+    without an alignment, and for other axes, dtypes and devices.
+
+    >>> pad_alignments([torch.tensor([[5, 6]]), torch.tensor([[7, 8, 9], [7, 8, 4]])])
+    tensor([[[5, 6, 1],
+             [1, 1, 1]],
+    <BLANKLINE>
+            [[7, 8, 9],
+             [7, 8, 4]]])
+    """
+    if not len(examples):
+        raise ValueError("wanted at least one alignment, given none")
+    for b, example in enumerate(examples):
+        require_tensor(f"alignment {b}", example, ("rows", "columns"))
+        require_like(f"alignment {b}", example, "the first", examples[0])
+    rows = max([rows, *(len(example) for example in examples)])
+    columns = max([columns, *(example.shape[1] for example in examples)])
+    return torch.stack(
+        [
+            pad(one, (0, columns - one.shape[1], 0, rows - len(one)), value=PADDING)
+            for one in examples
+        ]
+    )
 
 
 class AlignmentMask:
