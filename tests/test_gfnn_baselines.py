@@ -91,7 +91,7 @@ def test_the_gate_replaced_by_a_grid_makes_the_grid_functioned_network():
     mann = order_one(ModeAdaptiveNetwork(3, (5, 4), 2, gate_features=2, experts=8))
     grid = GridFunctionedNetwork(3, (5, 4), 2, grid_shape=shape).double()
     for theirs, mine in zip(mann.layers, grid.layers, strict=True):
-        mine.load_state_dict(theirs.state_dict())
+        mine.load_state_dict(dict(theirs.state_dict()))  # by intent, so unchecked
     x, g = normal(9, 3), torch.rand(9, 2).double()
     omega = grid_weights(g, shape).flatten(1)
     close(grid(x, g), run_layers(list(mann.layers), partial(dense, omega), x, activation="elu"))
