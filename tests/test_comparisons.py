@@ -25,7 +25,7 @@ RESULTS = file(
     once={"mse": [3.0], "right": [50.0], "se": [0.1]},
     perfect={"mse": [0.0] * 3, "right": [100.0] * 3, "se": [0.0] * 3},
 )
-MSE, RIGHT = Score("mse", lower=True), Score("right", items=500, share_of=100)
+MSE, RIGHT = Score("mse", lower=True), Score("right", items=500, share_of=100.0)
 
 
 def test_less_of_an_error_is_a_lead_and_seeds_are_paired():
@@ -101,7 +101,7 @@ def test_a_cell_says_the_smallest_visible_difference():
 test_refused_are = each_raises(
     [
         (lambda: Score("right", items=500), ValueError, "wanted items with share_of"),
-        (lambda: Score("right", share_of=100), ValueError, "given items 1 and"),
+        (lambda: Score("right", share_of=100.0), ValueError, "given items 1 and"),
         (lambda: Score("a", factor=True, each="b"), ValueError, "wanted factor alone"),
         (lambda: Score("a", each="b", error="c", items=3), ValueError, "given items 3 and"),
         (lambda: lead(RESULTS, "new", "none", MSE), ValueError, "wanted one of the variants"),

@@ -1,7 +1,7 @@
 """Which rows of a deep alignment the model is shown."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -10,6 +10,7 @@ from torch import Tensor
 from archbook.checks import as_size, require_tensor
 
 
+@runtime_checkable
 class Rows(Protocol):
     """An alignment of letters, such as `archbook.data.alignments.Alignment`."""
 

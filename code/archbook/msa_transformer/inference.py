@@ -9,7 +9,7 @@ a network in training mode, whose dropout would change each answer, and tokens t
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,6 +22,7 @@ from archbook.msa_transformer.network import CHUNK, MSATransformer
 from archbook.vocabulary import MASK, START
 
 
+@runtime_checkable
 class Tokenised(Protocol):
     """What knows its tokens."""
 
