@@ -89,8 +89,11 @@ def test_rows_are_tokens_of_an_rna_network():
     rows = ("GGuA.ACC", "GCTANAGC", "--~.WsAA")
     found = rna_tokens(rows)
     assert "".join(LETTERS[t - FIRST_LETTER] for t in found.flatten()) == "GGUA-ACCGCUANAGC----NNAA"
-    assert torch.equal(rna_tokens(("GGuA.ACC", "GCUANAGC")), toy().rows.long() + FIRST_LETTER)
     assert found.dtype == torch.int64
+
+
+def test_rows_of_a_family_are_the_same_tokens():
+    assert torch.equal(rna_tokens(("GGuA.ACC", "GCUANAGC")), toy().rows.long() + FIRST_LETTER)
 
 
 test_what_is_no_rna_is_refused = each_raises(

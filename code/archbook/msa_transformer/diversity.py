@@ -22,7 +22,7 @@ class Rows(Protocol):
         ...
 
 
-Alignment = TypeVar("Alignment", Int64[Tensor, "rows columns"], Rows)
+Alignment = TypeVar("Alignment", Int64[Tensor, "_ columns"], Rows)
 
 
 def diversity_subsample(alignment: Alignment, rows: int, farthest: bool = True) -> Alignment:
