@@ -56,7 +56,7 @@ def summarise(results: dict, variant: str, metric: str) -> tuple[float, float, i
 
     The deviation of a single seed is NaN: one run says nothing about the spread.
 
-    >>> runs = [{"variant": "ours", "metrics": {"loss": loss}} for loss in (1.0, 2.0, 3.0)]
+    >>> runs = [{"variant": "ours", "seed": k, "metrics": {"loss": k + 1.0}} for k in range(3)]
     >>> summarise({"runs": runs}, "ours", "loss")
     (2.0, 1.0, 3)
     """
