@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 from built_book import HTML, ROOT, require_built
 from scripts import script
@@ -55,6 +56,17 @@ def pages() -> list[Path]:
 @pytest.mark.parametrize("document", pages_in_toc())
 def test_every_page_of_the_table_of_contents_is_built(document: str):
     assert (HTML / f"{document}.html").exists()
+
+
+@pytest.mark.parametrize("stem", chapters())
+def test_every_figure_of_a_chapter_stands_on_its_page(stem: str):
+    """Not in a cell that the page leaves out."""
+    cells = nbformat.read(ROOT / "book" / f"{stem}.ipynb", as_version=4).cells
+    figures = [cell.metadata.get("mystnb", {}).get("figure") for cell in cells]
+    names = {figure["name"] for figure in figures if figure}
+    html = (HTML / "book" / f"{stem}.html").read_text(encoding="utf-8")
+    assert len(names) >= 3
+    assert not [name for name in names if f'id="{name}"' not in html]
 
 
 def test_no_page_loads_anything_from_another_host(offline):

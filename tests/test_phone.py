@@ -112,6 +112,24 @@ def test_a_phone_is_shown_the_narrow_pictures(stem: str, visit):
 
 
 @every_chapter
+@pytest.mark.parametrize("width", [PHONE["width"], DESK["width"]])
+def test_a_picture_keeps_its_shape(stem: str, width: int, visit):
+    shapes = at(visit, f"book/{stem}", width).evaluate(
+        """Promise.all([...document.querySelectorAll("figure img")]
+          .filter(one => one.checkVisibility())
+          .map(async one => {
+            one.loading = "eager";
+            await one.decode();
+            one.loading = "lazy";
+            return [one.clientWidth / one.clientHeight, one.naturalWidth / one.naturalHeight];
+          }))"""
+    )
+    assert len(shapes) >= 3
+    for shown, drawn in shapes:
+        assert shown == pytest.approx(drawn, rel=0.02)
+
+
+@every_chapter
 def test_no_table_of_a_chapter_is_cut_on_a_desk(stem: str, visit):
     page = at(visit, f"book/{stem}", DESK["width"])
     assert page.locator(".pst-scrollable-table-container.more-right").count() == 0
