@@ -7,11 +7,14 @@ is compared, on families it never saw, with methods that fit each family alone. 
 the best single head, chosen on validation families, and by the paper's logistic regression, fitted
 on twenty families. Training shows alignments of random depth, so that depths differ at test time.
 
+The read-out has seen contacts, so its rivals get the same labels: the same regression on the maps
+of an untrained network, and on the frequencies and covariances of a pair's letters (`pair_table`).
 Two scores that nobody has to train say what can be known: `true_table` reads the pairs of letters
 with the table that made the families, and `profiles` asks that table about two columns' profiles
 alone, without a single pair.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -35,6 +38,7 @@ from archbook.dca import (
 )
 from archbook.msa_transformer import ContactHead, MSATransformer, contact_features, mask_tokens
 from archbook.running import Run, fit, main, processes, share, warmed_adamw
+from archbook.vocabulary import FIRST_LETTER
 
 DEPTHS = (8, 16, 32, 64, 128, 256)  # rows shown at test time
 SEPARATION = 3  # |i - j| of a contact, at least
@@ -44,7 +48,7 @@ PARTS = {"train": 0, "read": 1, "valid": 2, "test": 3}  # streams of families
 
 @dataclass(frozen=True)
 class Config:
-    method: str = "sqrt"  # sqrt, mean or none (ties of a network); or a per-family method
+    method: str = "sqrt"  # ties of a network; untrained; pair_table; or a per-family method
     families: int = 560  # to train on
     rows: int = 48  # of a family to train on
     least_rows: int = 4  # a step shows between so many and all, evenly in the logarithm
@@ -84,7 +88,7 @@ PER_FAMILY = {
     "profiles": profiles,
 }
 TIES = ("sqrt", "mean", "none")
-GRID = {name: Config(name) for name in (*TIES, *PER_FAMILY)}
+GRID = {name: Config(name) for name in (*TIES, "untrained", "pair_table", *PER_FAMILY)}
 TINY = dict(
     families=16,
     rows=8,
@@ -104,7 +108,7 @@ SIZES = {
     "tiny": {name: replace(config, **TINY) for name, config in GRID.items()},
     "full": GRID,
 }
-SEEDS = dict.fromkeys(PER_FAMILY, (0,))
+SEEDS = dict.fromkeys(["pair_table", *PER_FAMILY], (0,))
 
 
 @cache
@@ -129,13 +133,16 @@ def network(config: Config) -> MSATransformer:
         dropout=0.0,
         attention_dropout=0.0,
         activation_dropout=0.0,
-        tie=config.method,
+        tie=config.method if config.method in TIES else "sqrt",
     )
 
 
 def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     tokens = families(config, "train").tokens().to(run.device)
     model = network(config).to(run.device)
+    weights = {"weights": sum(p.numel() for p in model.parameters())}
+    if config.method == "untrained":
+        return model.eval(), weights
     run.shard(model, model.blocks, "encode")
     draw = torch.Generator().manual_seed(run.seed)
     curve = {"curve_step": [], "curve_loss": []}
@@ -171,18 +178,38 @@ def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
             draw=draw,
             curve=curve,
         )
-    weights = sum(p.numel() for p in model.parameters())
-    return model.eval(), {"weights": weights} | curve
+    return model.eval(), weights | curve
 
 
-@torch.no_grad()
-def features(model: MSATransformer, tokens: Tensor) -> Tensor:
-    """Contact features of every family, (families, columns, columns, layers x heads)."""
-    found = []
-    for part in tokens.split(4):
-        maps = model(part, need_attention=True).row_attentions
-        found.append(contact_features(maps).cpu())
-    return torch.cat(found)
+Features = Callable[[Tensor], Tensor]  # tokens of families -> (families, columns, columns, n)
+
+
+def map_features(model: MSATransformer, device: torch.device) -> Features:
+    """Contact features of every family, one for each of the layers' heads."""
+
+    @torch.no_grad()
+    def features(tokens: Tensor) -> Tensor:
+        found = []
+        for part in tokens.split(4):
+            maps = model(part.to(device), need_attention=True).row_attentions
+            found.append(contact_features(maps).cpu())
+        return torch.cat(found)
+
+    return features
+
+
+def pair_features(states: int) -> Features:
+    """Of a pair of columns: how often each pair of letters stands there, and how much oftener than
+    if the columns were independent."""
+
+    def features(tokens: Tensor) -> Tensor:
+        x = one_hot(tokens - FIRST_LETTER, states).float()
+        f = x.mean(1)
+        pairs = torch.einsum("fria,frjb->fijab", x, x) / x.shape[1]
+        alone = torch.einsum("fia,fjb->fijab", f, f)
+        return torch.cat([pairs.flatten(3), (pairs - alone).flatten(3)], -1)
+
+    return features
 
 
 def precision_at_K(
@@ -199,12 +226,13 @@ def summary(name: str, found: Tensor) -> dict[str, float]:
     return {f"precision_{name}": found.mean().item(), f"error_{name}": error}
 
 
-def read_network(config: Config, run: Run, model: MSATransformer) -> dict:
+def read_out(config: Config, features: Features) -> dict:
+    """Precisions by the best single feature, a head of a network, and by the regression on all."""
     read, valid, test = (families(config, part) for part in ("read", "valid", "test"))
 
     def seen(part: PottsFamilies, depth: int, tokens: Tensor | None = None) -> Tensor:
         tokens = part.tokens() if tokens is None else tokens
-        return features(model, tokens[:, :depth].to(run.device))
+        return features(tokens[:, :depth])
 
     by_head = seen(valid, CONTROL_DEPTH).permute(3, 0, 1, 2)
     score = [precision_at_K(scores, valid.contacts, config).mean().item() for scores in by_head]
@@ -259,8 +287,10 @@ def train(config: Config, run: Run) -> dict:
     chance = {"chance": config.contacts / pairs}
     if config.method in PER_FAMILY:
         return read_families(config) | chance
+    if config.method == "pair_table":
+        return read_out(config, pair_features(config.letters)) | chance
     model, metrics = fit_network(config, run)
-    return read_network(config, run, model) | chance | metrics
+    return read_out(config, map_features(model, run.device)) | chance | metrics
 
 
 if __name__ == "__main__":
