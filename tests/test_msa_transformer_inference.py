@@ -9,7 +9,7 @@ from torch import Tensor
 
 from archbook.data.alignments import Alignment
 from archbook.data.alphabet import LETTERS, decode
-from archbook.msa_transformer import embed, masked_marginals, predict_contacts
+from archbook.msa_transformer import embed, letter_likings, masked_marginals, predict_contacts
 from archbook.vocabulary import AMINO_ACIDS, MASK
 
 TOKENS = letters(4, 7)
@@ -142,3 +142,42 @@ def unfitted():
     model = net()
     model.contact_head.forget()
     return model
+
+
+BLIND = dict(start_token=False, row_positions="none", column_positions=False)
+
+
+def test_the_first_tied_scores_are_the_likings_of_all_pairs_of_letters_up_to_terms_of_one_column():
+    net, heads, width = network_of(**BLIND).eval(), 3, 4
+    W = letter_likings(net, (4, 24))
+    tokens = TOKENS.clamp(max=23)  # no gap
+    x = torch.nn.functional.one_hot(tokens - 4, 20).double()
+    wanted = torch.einsum("mia,hab,mjb->hij", x, W, x) / (len(tokens) * width) ** 0.5
+    scores = net.row_attentions(tokens[None])[0, 0].log()  # but for what softmax takes from a row
+
+    def centred(s):  # terms of one column, and the centring of W, are gone
+        s = s - s.mean(1, keepdim=True)
+        return s - s.mean(2, keepdim=True)
+
+    assert W.shape == (heads, 20, 20)
+    assert W.sum(1).abs().max() < 1e-12
+    assert gap(centred(scores), centred(wanted)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (dict(row_positions="query"), "given row_positions"),
+        (dict(column_positions=True), "given column_positions"),
+        (dict(neighbours=1), "given neighbours"),
+    ],
+)
+def test_letters_that_depend_on_their_place_have_no_likings(options, fault):
+    with pytest.raises(ValueError, match=f"wanted a network without positions .*, {fault}"):
+        letter_likings(network_of(**BLIND | options))
+
+
+@pytest.mark.parametrize("letters", [(5, 5), (-1, 4), (4, 99)])
+def test_letters_outside_the_vocabulary_are_refused(letters):
+    with pytest.raises(ValueError, match="wanted letters 0 <= first < last <= .*, given"):
+        letter_likings(network_of(**BLIND), letters)

@@ -18,7 +18,8 @@ from torch.nn.functional import pad
 
 from archbook.checks import as_size, require_tensor
 from archbook.msa_transformer.corruption import LETTERS
-from archbook.msa_transformer.network import CHUNK, MSATransformer
+from archbook.msa_transformer.neighbours import NeighbourEmbedding
+from archbook.msa_transformer.network import CHUNK, AxialBlock, MSATransformer
 from archbook.vocabulary import MASK, START
 
 
@@ -136,3 +137,40 @@ def _tokens(alignment: Tokenised) -> Tensor:
         given = type(alignment).__name__
         raise TypeError(f"wanted an Alignment or a tensor of tokens, given {given}")
     return alignment.tokens()
+
+
+@torch.no_grad()
+def letter_likings(
+    model: MSATransformer, letters: tuple[int, int] = LETTERS
+) -> Float[Tensor, "heads letters letters"]:
+    """W(a, b) of every head of the first block, centred in both: what its tied scores are made of.
+
+    In a network without positions a letter enters the first row attention as a vector of its own,
+    so S_ij is, up to terms of one column, the sum over the rows of W(x_mi, x_mj), over lambda: a
+    read-out of the pairs of letters (the chapter's proposition). letters: first and last + 1.
+
+    Errors: ValueError where the network has positions or letters with neighbours.
+
+    >>> sizes = dict(layers=1, hidden=16, heads=2, ffn=32, row_positions="none")
+    >>> model = MSATransformer(**sizes, column_positions=False)
+    >>> letter_likings(model, (4, 10)).shape
+    torch.Size([2, 6, 6])
+    """
+    positions = {
+        "row_positions": model.row_positions is not None,
+        "column_positions": model.column_positions is not None,
+        "neighbours": isinstance(model.letters, NeighbourEmbedding),
+    }
+    if any(positions.values()):
+        found = ", ".join(name for name, there in positions.items() if there)
+        raise ValueError(f"wanted a network without positions and neighbours, given {found}")
+    first, last = letters
+    if not 0 <= first < last <= model.vocab_size:
+        raise ValueError(f"wanted letters 0 <= first < last <= {model.vocab_size}, given {letters}")
+    block = model.blocks[0]
+    assert isinstance(block, AxialBlock)
+    x = block.row_norm(model.norm_before(model.letters.weight[first:last]))
+    q, k, _ = block.row.qkv(x).unflatten(-1, (3, block.row.heads, -1)).unbind(-3)
+    table = torch.einsum("ahd,bhd->hab", q, k)
+    table = table - table.mean(1, keepdim=True)
+    return table - table.mean(2, keepdim=True)
