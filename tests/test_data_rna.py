@@ -8,7 +8,17 @@ import torch
 from refusals import each_raises
 
 from archbook.data import rna_families
-from archbook.data.rna import GAP, LETTERS, UNSURE, RNAFamily, read_calls, read_families, rna_tokens
+from archbook.data.alignments import read_stockholm
+from archbook.data.rna import (
+    GAP,
+    LETTERS,
+    UNSURE,
+    RNAFamily,
+    read_calls,
+    read_families,
+    rna_stockholm,
+    rna_tokens,
+)
 from archbook.vocabulary import FIRST_LETTER
 
 TOY = """# STOCKHOLM 1.0
@@ -106,6 +116,20 @@ test_what_is_no_rna_is_refused = each_raises(
         (lambda: rna_tokens(("ACGU", "ACGé")), ValueError, "given 'é' in row 1, column 3"),
     ]
 )
+
+
+@pytest.mark.parametrize("place", [0, 1, 999, -1])
+def test_the_text_of_one_family_reads_as_that_family(place):
+    wanted = rna_families()[place]
+    found = read_stockholm(rna_stockholm(wanted.accession))
+    assert torch.equal(rna_tokens(found.rows), wanted.rows.long() + FIRST_LETTER)
+    assert torch.equal(found.base_pairs(), wanted.pairs)
+
+
+@pytest.mark.parametrize("name", ["RF0000", "RF99999", "", ".*"])
+def test_a_family_that_is_not_there_has_no_text(name):
+    with pytest.raises(ValueError, match=r"wanted the accession of a family in seed.sto.xz, given"):
+        rna_stockholm(name)
 
 
 def test_the_core_leaves_out_columns_of_gaps_with_their_pairs_and_equal_rows():

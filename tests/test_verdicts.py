@@ -18,6 +18,7 @@ from archbook.verdicts import (
     Part,
     Spread,
     interval,
+    interval_of_folds,
     interval_of_means,
     paired,
     share_deviation,
@@ -83,6 +84,35 @@ def test_two_networks_equally_often_right_differ_in_at_most_6_percent_of_experim
         in_means.append(away(interval_of_means(gap, deviation, 400)))
     assert 0.01 < np.mean(in_pairs) <= 0.06
     assert np.mean(in_means) <= np.mean(in_pairs)  # what was not kept in pairs costs power
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [Spread(seed=0.0, item=1.0), Spread(seed=0.004, item=0.5)])
+def test_of_2000_null_experiments_in_folds_at_most_6_percent_are_a_difference(spread):
+    """Three folds of other sizes; of one fold three seeds, of the others one, as for RNA."""
+    draw = np.random.default_rng(0)
+    found = [
+        interval_of_folds(
+            [scores(draw, seeds, items, spread) for seeds, items in ((3, 120), (1, 100), (1, 140))]
+        )
+        for _ in range(TRIES)
+    ]
+    assert np.mean([away(one) for one in found]) <= 0.06
+
+
+def test_one_fold_is_the_mean_over_its_items_and_more_folds_weigh_by_theirs():
+    draw = np.random.default_rng(0)
+    first, second = draw.normal(size=(3, 30)), draw.normal(size=(1, 90))
+    assert interval_of_folds([second]) == interval(second)
+    alone = interval_of_folds([first])
+    assert alone.mean == pytest.approx(interval(first).mean)
+    assert alone.parts[0].variance == pytest.approx(interval(first).parts[0].variance)
+    both = interval_of_folds([first, second])
+    assert both.mean == pytest.approx((30 * first.mean() + 90 * second.mean()) / 120)
+    seed = first.mean(1).var(ddof=1)
+    assert both.parts[0].variance == pytest.approx(seed * (0.25**2 / 3 + 0.75**2))
+    assert both.parts[0].freedom == 2
+    assert len(interval_of_folds([second, second]).parts) == 1  # nobody knows how seeds differ
 
 
 def test_with_one_item_the_interval_is_the_t_test_s_over_seeds():
@@ -209,6 +239,7 @@ test_no_verdict_comes_from = each_raises(
             ValueError,
             r"given \(3, 4\) and \(2, 4\)",
         ),
+        (lambda: interval_of_folds([]), ValueError, "one table of scores or more, given none"),
         (lambda: interval_of_means([], 1.0, 10), ValueError, "one finite mean for each seed"),
         (lambda: interval_of_means([INF], 1.0, 10), ValueError, "one finite mean for each seed"),
         (lambda: interval_of_means([1.0], 0.0, 10), ValueError, "above 0, .* given 0.0 and 10"),

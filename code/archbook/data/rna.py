@@ -80,6 +80,23 @@ def rna_families() -> tuple[RNAFamily, ...]:
     return read_families(shipped("rna/seed.sto.xz"), calls)
 
 
+def rna_stockholm(accession: str) -> str:
+    """One family of the shipped file as it stands there: the text of a Stockholm file.
+
+    Errors: ValueError for an accession that is not there.
+
+    >>> from archbook.data.alignments import read_stockholm
+    >>> thf = read_stockholm(rna_stockholm("RF01831"))  # the THF riboswitch
+    >>> thf.depth, thf.base_pairs().shape
+    (97, torch.Size([36, 2]))
+    """
+    path = shipped("rna/seed.sto.xz")
+    for block in _text(path).split("# STOCKHOLM")[1:]:
+        if re.search(rf"^#=GF AC +{re.escape(accession)}$", block, re.MULTILINE):
+            return "# STOCKHOLM" + block
+    raise ValueError(f"wanted the accession of a family in {path.name}, given {accession!r}")
+
+
 def read_families(path: Path, calls: dict[str, list] | None = None) -> tuple[RNAFamily, ...]:
     """The alignments of a Stockholm file (.xz or plain), one after the other.
 
