@@ -129,7 +129,7 @@ SIZES = {
     "full": GRID,
 }
 UNFITTED = [name for name, config in GRID.items() if config.method in ("pair_table", *PER_FAMILY)]
-SEEDS = dict.fromkeys(TIES, (0, 1, 2, 3, 4)) | dict.fromkeys(UNFITTED, (0,))
+SEEDS = dict.fromkeys(UNFITTED, (0,))
 
 
 @cache
