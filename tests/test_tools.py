@@ -1,6 +1,7 @@
 """The small tools behind `make`: steps and their seconds, lowest versions, pip, lab."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -32,7 +33,7 @@ def test_a_step_names_every_line_and_notes_its_seconds(tmp_path: Path):
     assert (first, lines) == ("[first] starts", ["[first] one", "[first] two"])
     assert last.startswith("[first] done after ")
     ((seconds, name),) = steps(tmp_path / "_build" / "times")
-    assert name == "first"
+    assert re.fullmatch(r"first \(\d+ of a processor\)", name)
     assert seconds >= 0
 
 
@@ -40,18 +41,20 @@ def test_a_step_that_fails_is_noted_too_and_keeps_its_exit_status(tmp_path: Path
     done = step(tmp_path, "second", sys.executable, "-c", "raise SystemExit(3)")
     assert done.returncode == 3
     assert "[second] FAILED (exit status 3)" in done.stdout
-    assert [name for _, name in steps(tmp_path / "_build" / "times")] == ["second"]
+    ((_, name),) = steps(tmp_path / "_build" / "times")
+    assert name.startswith("second (")
 
 
 def test_steps_and_tests_are_listed_from_the_longest(tmp_path: Path):
-    for name, seconds in {"a": 2, "b": 10.5, "c": 9}.items():
-        (tmp_path / f"{name}.txt").write_text(f"{seconds}\n")
+    for name, noted in {"a": "2 1.2", "b": "10.5 20.6", "c": "9 0"}.items():
+        (tmp_path / f"{name}.txt").write_text(f"{noted}\n")
     cases = '<testcase classname="tests.x" name="t{0}" time="{0}"/>'
     for file, times in {"one": (1, 12), "two": (5,)}.items():
         inside = "".join(map(cases.format, times))
         report = f"<testsuites><testsuite>{inside}</testsuite></testsuites>"
         (tmp_path / f"{file}.xml").write_text(report)
-    assert steps(tmp_path) == [(10.5, "b"), (9, "c"), (2, "a")]
+    busy = "{} ({} of a processor)".format
+    assert steps(tmp_path) == [(10.5, busy("b", 21)), (9, busy("c", 0)), (2, busy("a", 1))]
     assert slowest(tmp_path, 2) == [(12, "tests.x::t12"), (5, "tests.x::t5")]
 
 
