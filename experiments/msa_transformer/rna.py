@@ -111,38 +111,36 @@ PER_FOLD = {
     "table": Config("table"),
     "msa": Config(),
     "untrained": Config("untrained"),
-    "pseudo_likelihood": Config("pseudo_likelihood"),
-}
-FIRST_FOLD = {  # what else a network might be
-    "plain": Config(neighbours=0),
-    "untied": Config(tie="none"),
-    "mean": Config(tie="mean"),
-    "no_columns": Config(column_attention=False),
-    "single": Config("single"),
-    "single_wide": Config("single", hidden=128),
-    **{f"families_{count}": Config(families=count) for count in (10, 30, 100, 300)},
 }
 GRID = {f"{name}.{k}": replace(config, fold=k) for name, config in PER_FOLD.items() for k in FOLDS}
-GRID |= {f"{name}.0": config for name, config in FIRST_FOLD.items()}
-SMALL = [f"{name}.0" for name in (*PER_FOLD, "plain", "untied", "no_columns", "single")]
+MORE = {  # what else one would like to know, each half an hour or more of one core
+    **{f"pseudo_likelihood.{k}": Config("pseudo_likelihood", fold=k) for k in FOLDS},
+    "plain.0": Config(neighbours=0),
+    "untied.0": Config(tie="none"),
+    "mean.0": Config(tie="mean"),
+    "no_columns.0": Config(column_attention=False),
+    "single.0": Config("single"),
+    "single_wide.0": Config("single", hidden=128),
+    **{f"families_{count}.0": Config(families=count) for count in (10, 30, 100, 300)},
+}
+SMALL = [name for name in GRID | MORE if name.endswith(".0") and "families" not in name]
 TINY = dict(steps=4, places=200, least_rows=2, most_rows=6, columns=24, layers=1, hidden=8, heads=2)
 TINY |= dict(labelled=2, many=3, valid=3, looks=1, tested=1, deepest=8)
 SIZES = {
-    "tiny": {name: replace(GRID[name], **TINY) for name in SMALL},
+    "tiny": {name: replace((GRID | MORE)[name], **TINY) for name in SMALL},
     "full": GRID,
+    "more": MORE,
     "card": {"msa.0": Config(steps=12_000, places=60_000, layers=8, hidden=192, heads=12)},
 }
-FITTED = [name for name, config in GRID.items() if config.model in ("msa", "single")]  # trained
+FITTED = [name for name, config in GRID.items() if config.model == "msa"]  # trained
 UNFITTED = [name for name in GRID if name not in FITTED]
-ONE_SEED = [*UNFITTED, *(f"{name}.0" for name in FIRST_FOLD), "msa.1", "msa.2"]
-SEEDS = dict.fromkeys(ONE_SEED, (0,))
-CANDIDATES = [f"{name}.0" for name in ("msa", "plain", "untied", "mean", "no_columns", "single")]
+SEEDS = dict.fromkeys([name for name in (*GRID, *MORE) if name != "msa.0"], (0,))
+CANDIDATES = ["msa.0"]
 SEARCH = Search(
     "valid_loss",
     "lowest",
     trials=dict.fromkeys(CANDIDATES, grid(learning_rate=(1e-3, 3e-3))),
-    like={name: "msa.0" for name in FITTED if name not in CANDIDATES}
-    | {"single_wide.0": "single.0"},
+    like={name: "msa.0" for name in FITTED if name not in CANDIDATES},
     untrained=UNFITTED,
     short=dict(steps=150, places=2000, search=True),
 )
