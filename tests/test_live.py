@@ -109,7 +109,7 @@ def window_error(kind: str, *, period=60, d=24, theta=200, euler=False) -> float
     if euler:
         memory = LinearMemory(*legendre_delay_matrices(d, theta, "euler")).double()
     m = memory(signal[None, :, None], "recurrent")[0, -1, 0]
-    window = legendre_readout(d, torch.arange(theta, dtype=f64) / theta) @ m
+    window = legendre_readout(d, (torch.arange(theta, dtype=f64) + 0.5) / theta) @ m
     return 100 * nrmse(window, signal[-theta:].flip(0))
 
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from archbook.lmu import LMU, LMUCell, legendre_delay_matrices
 
 
-def parallel_model(return_sequences: bool = True, **options) -> LMU:
-    return order_one(
-        LMU(3, 5, 2, order=4, theta=12.0, return_sequences=return_sequences, **options)
-    )
+def parallel_model(return_sequences: bool = True, write=torch.relu, **options) -> LMU:
+    options |= dict(return_sequences=return_sequences, write_activation=write)
+    return order_one(LMU(3, 5, 2, order=4, theta=12.0, **options))
 
 
 def slow_outputs(model: LMU, x: Tensor, theta: float = 12.0) -> Tensor:
@@ -171,6 +170,31 @@ def test_padding_gets_no_gradient_through_the_memory():
     assert (x.grad[:, 8:] != 0).any()
 
 
+def test_padding_at_the_end_is_refused_where_the_last_output_alone_is_wanted():
+    model, mask = parallel_model(return_sequences=False), torch.arange(20)[None] < 15
+    with pytest.raises(ValueError, match="the last step to be real .*in front.*given 1"):
+        model(normal(1, 20, 3), mask=mask)
+    assert parallel_model()(normal(1, 20, 3), mask=mask).shape == (1, 20, 5)
+
+
+# ---- what is written, at the start ----
+
+
+def starts_dead(**options) -> int:
+    """Of 50 seeds, how many write the same number whatever they read in [0, 1]."""
+    dead, inputs = 0, torch.linspace(0, 1, 100)[:, None]
+    for seed in range(50):
+        torch.manual_seed(seed)
+        written = LMU(1, 16, 1, order=8, theta=50.0, **options).write(inputs)
+        dead += bool((written == written[0]).all())
+    return dead
+
+
+def test_no_seed_starts_with_a_dead_write_unless_a_relu_is_asked_for():
+    assert starts_dead() == 0
+    assert starts_dead(write_activation=torch.relu) > 10
+
+
 # ---- broken twins: each must fail the comparison with the paper ----
 
 
@@ -193,7 +217,8 @@ class SkipsTheInput(LMU):
 
 @pytest.mark.parametrize("twin", [NoWriteBias, ReadsTheWritten, SkipsTheInput])
 def test_the_comparison_notices(twin):
-    model, x = order_one(twin(3, 5, 2, order=4, theta=12.0)), normal(2, 30, 3)
+    model = order_one(twin(3, 5, 2, order=4, theta=12.0, write_activation=torch.relu))
+    x = normal(2, 30, 3)
     assert (model(x) - slow_outputs(model, x)).abs().max() > 1e-2
 
 
@@ -288,7 +313,7 @@ def test_every_parameter_has_a_gradient(build):
 
 @pytest.mark.parametrize("return_sequences", [True, False])
 def test_the_gradients_of_the_parallel_model_equal_finite_differences(return_sequences):
-    model = parallel_model(return_sequences, write_activation=torch.tanh, activation=torch.tanh)
+    model = parallel_model(return_sequences, write=torch.tanh, activation=torch.tanh)
     inputs = normal(2, 6, 3).requires_grad_(), normal(2, 2, 4).requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x, m, *weights: model(x, m), [*inputs, *model.parameters()]

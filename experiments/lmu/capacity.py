@@ -2,7 +2,7 @@
 
 Band-limited noise (10 Hz, a window of 1 s), sampled in `window` steps; the outputs are the input
 0, 1/4, 1/2, 3/4 and 1 window ago. "lmu0" is not trained: it reads the memory through Legendre
-polynomials. "ridge" fits that readout by least squares. "ema" gives the same readout a bank of
+polynomials, each sample in the middle of the step that holds it. "ridge" fits that readout by least squares. "ema" gives the same readout a bank of
 exponential moving averages. "lstm" is trained, for `seconds`.
 """
 
@@ -24,7 +24,7 @@ DELAYS = (0.0, 0.25, 0.5, 0.75, 1.0)  # in windows
 class Config:
     model: str = "lmu0"  # lmu0, ridge, ema or lstm
     order: int = 100  # size of the state: Legendre coefficients, averages or LSTM units
-    window: int = 1000  # steps a second; also theta
+    window: int = 1000  # steps a second; theta is one more: samples 0 to `window` ago
     signals: int = 100  # to fit the readout or train on; as many again to test on
     seconds: float = 0.0  # LSTM only: training seconds
     batch: int = 50  # LSTM only: signals a step
@@ -60,7 +60,7 @@ def memory_of(config: Config) -> LinearMemory:
         scales = torch.logspace(0.3, 2.6, config.order, dtype=torch.float64).clamp(min=2.0)
         decay = torch.exp(-1 / (scales * config.window / 100))
         return LinearMemory(torch.diag(decay), 1 - decay)
-    return LegendreMemory(config.order, float(config.window))
+    return LegendreMemory(config.order, config.window + 1.0)
 
 
 @torch.no_grad()
@@ -69,7 +69,8 @@ def recall(config: Config, u: Tensor, targets: Tensor) -> Tensor:
     memory = memory_of(config).to(u.device)
     cut = config.signals
     if config.model == "lmu0":
-        readout = legendre_readout(config.order, torch.tensor(DELAYS, device=u.device)).T
+        steps = torch.tensor(DELAYS, device=u.device) * config.window
+        readout = legendre_readout(config.order, (steps + 0.5) / (config.window + 1)).T
     else:  # normal equations in float64, gathered signal by signal
         gram = torch.zeros(config.order, config.order, dtype=torch.float64, device=u.device)
         cross = torch.zeros(config.order, len(DELAYS), dtype=torch.float64, device=u.device)

@@ -102,7 +102,7 @@ live("lmu_window", (frame, { steps, shown, noise, order, theta, period }) => {
     const finite = m.every(Number.isFinite);
     if (!finite) m = m.map(() => NaN);
     const ago = Array.from({ length: thetaNow }, (_, k) => k);
-    const guess = ago.map((k) => recall(m, k / thetaNow));
+    const guess = ago.map((k) => recall(m, (k + 0.5) / thetaNow));
     const truth = ago.map((k) => signal[steps - 1 - k]);
     const square = (values) => values.reduce((sum, value) => sum + value * value, 0);
     const error = Math.sqrt(square(guess.map((g, k) => g - truth[k])) / square(truth));

@@ -102,7 +102,9 @@ def legendre_readout(
 ) -> Float[Tensor, "delays order"]:
     """Rows of P_i(2r - 1): their product with m_t is u(t - r theta) (2019, Eq. 3).
 
-    `relative_delay` is r = delay / theta in [0, 1]: 0 is now, 1 the far end of the window.
+    `relative_delay` is r = delay / theta in [0, 1]: 0 is now, 1 the far end of the window. The
+    memory sees each sample held for one step, so the sample of k steps ago lies in the middle of
+    that step, at r = (k + 1/2) / theta.
 
     >>> legendre_readout(3, torch.tensor([0.0, 0.5, 1.0]))  # now, the middle, the far end
     tensor([[ 1.0000, -1.0000,  1.0000],

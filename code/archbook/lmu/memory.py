@@ -276,9 +276,9 @@ class LegendreMemory(LinearMemory):
     >>> memory = LegendreMemory(order=8, theta=20.0)
     >>> u = torch.sin(torch.arange(300) / 30)
     >>> m = memory(u[None, :, None])[0, -1, 0]  # the window after 300 steps
-    >>> then = legendre_readout(8, torch.tensor([0.5])) @ m  # 10 steps ago
-    >>> print(f"{float(then):.2f}, and was {float(u[289]):.2f}")
-    -0.22, and was -0.21
+    >>> then = legendre_readout(8, torch.tensor([10.5 / 20])) @ m  # 10 steps ago
+    >>> print(f"{float(then):.3f}, and was {float(u[289]):.3f}")
+    -0.207, and was -0.207
     """
 
     shaped_by = {"order": "order", "theta": "theta", "discretization": "discretization"}

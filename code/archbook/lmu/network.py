@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from archbook.checks import (
+    require_false,
     require_finite,
     require_input,
     require_mask,
@@ -25,6 +26,9 @@ class LMU(Shaped):
     u_t = f_1(U_x x_t + b_u), m_t = memory(u)_t, o_t = f_2(U_m m_t + W_x x_t + b_o).
     `U_x.bias` is b_u, `W_x.bias` is b_o; U_m reads the memory channel by channel
     (index channel * order + coefficient). `memory_size` is the number of channels d_u.
+
+    write_activation: f_1; None hands on what U_x gives, as KerasLMU does. A relu here starts dead
+        for many seeds: one channel of inputs in [0, 1] may never write anything but zero.
 
     One set of weights, three ways to run it: `forward` (parallel), `forward` with
     return_sequences=False (last output only, one matrix product), `step` (an RNN).
@@ -49,7 +53,7 @@ class LMU(Shaped):
         order: int,
         theta: float,
         return_sequences: bool = True,
-        write_activation: Activation = torch.relu,
+        write_activation: Activation | None = None,
         activation: Activation = torch.relu,
     ):
         super().__init__()
@@ -58,7 +62,8 @@ class LMU(Shaped):
         require_positive_int("memory_size", memory_size)
         self.input_size, self.memory_size = input_size, memory_size
         self.return_sequences = return_sequences
-        self.f_1, self.f_2 = write_activation, activation
+        self.f_1 = nn.Identity() if write_activation is None else write_activation
+        self.f_2 = activation
         self.U_x = nn.Linear(input_size, memory_size)
         self.memory = LegendreMemory(order, theta)
         self.U_m = nn.Linear(memory_size * order, hidden_size, bias=False)
@@ -75,9 +80,12 @@ class LMU(Shaped):
         """All outputs, or with return_sequences=False the last one (`mode` plays no part then).
 
         mask: True = real; a masked step writes nothing. Sequences of unequal length are padded
-        in front: the memory is then still empty, as if the padding were not there.
+        in front: the memory is then still empty, as if the padding were not there. Padding at the
+        end is refused where the last output alone is wanted, which would be that of the padding.
         """
         u = self._write_sequence(x, mask)
+        if mask is not None and not self.return_sequences:
+            require_false("the last step to be real (padding in front)", ~mask[:, -1], ("batch",))
         if self.return_sequences:
             return self.read(self.memory(u, mode, state), x)
         return self.read(self.memory(u, state=state, last=True), x[:, -1])
