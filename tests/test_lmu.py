@@ -259,6 +259,24 @@ def test_euler_diverges_where_the_window_is_short_and_zero_order_hold_does_not()
     assert LegendreMemory(6, 8, discretization="euler").double()(u).abs().max() > 1e6
 
 
+@pytest.mark.slow
+def test_forms_agree_at_order_1000():
+    memory, u = LegendreMemory(1000, 2000.0).double(), normal(1, 300, 1)
+    expected = memory(u, "recurrent")
+    for mode in ("fft", "chunked"):
+        assert largest(memory(u, mode), expected) < 1e-11
+    assert largest(memory.last(u), expected[:, -1]) < 1e-11
+
+
+@pytest.mark.slow
+def test_in_float32_the_parallel_forms_are_closer_to_the_exact_states_than_the_recurrence():
+    memory, u = LegendreMemory(64, 5000.0), normal(1, 20_000, 1)
+    exact = memory.double()(u)
+    memory.float()
+    error = {mode: largest(memory(u.float(), mode), exact) for mode in MODES}
+    assert max(error["fft"], error["chunked"]) < error["recurrent"]
+
+
 # ---- special cases ----
 
 

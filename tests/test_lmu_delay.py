@@ -7,9 +7,12 @@ import torch
 from drawing import largest, seeded
 from numpy.polynomial import legendre
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from archbook.data import nrmse
 from archbook.lmu import (
     LegendreMemory,
+    LinearMemory,
     impulse_response,
     legendre_delay_matrices,
     legendre_readout,
@@ -140,6 +143,71 @@ def test_the_delayed_signal_is_read_out_better_by_a_higher_order():
 def test_a_held_sample_counts_from_the_middle_of_its_step():
     """What is left at order 32 is not the memory's error: u_t is held from t - 1 to t."""
     assert delay_error(32, 200, offset=0.5) < 1e-3
+
+
+def test_the_transposed_system_is_as_stable_and_holds_another_window():
+    """What a mesh grid with the wrong indexing makes."""
+    t, errors = torch.arange(600, dtype=torch.float64), []
+    euler, B = legendre_delay_matrices(24, 200.0, "euler")
+    A = euler - torch.eye(24, dtype=torch.float64)
+    block = torch.zeros(25, 25, dtype=torch.float64)
+    block[:24, 24] = B
+    for matrix in (A, A.mT):
+        block[:24, :24] = matrix
+        step = torch.linalg.matrix_exp(block)
+        m = LinearMemory(step[:24, :24], step[:24, 24]).double()(two_sines(t)[None, :, None])
+        r = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+        errors.append(nrmse(legendre_readout(24, r) @ m[0, -1, 0], two_sines(t)[-200:].flip(0)))
+    assert errors[0] < 1e-2
+    assert errors[1] > 1
+
+
+# ---- the page's exercises ----
+
+
+@pytest.mark.parametrize("theta", [190, 200])
+def test_eulers_step_is_stable_where_its_condition_says(theta):
+    """Stable iff theta > |lambda|^2 / (2 |Re lambda|) for all eigenvalues; 196.9 at order 32."""
+    A_bar, _ = legendre_delay_matrices(32, theta, "euler")
+    ev = theta * (torch.linalg.eigvals(A_bar) - 1)
+    limit = (ev.abs() ** 2 / (2 * ev.real.abs())).max()
+    assert limit == pytest.approx(196.85, abs=0.01)
+    assert bool(torch.linalg.eigvals(A_bar).abs().max() < 1) == (theta > limit)
+
+
+def test_a_constant_settles_with_the_hold_and_runs_away_with_euler():
+    u = torch.ones(1, 200, 1, dtype=torch.float64)
+    hold, euler = (LegendreMemory(32, 50.0, kind).double() for kind in ("zoh", "euler"))
+    rest = torch.eye(32, dtype=torch.float64)[0]
+    torch.testing.assert_close(hold(u)[0, -1, 0], rest, atol=1e-9, rtol=0)
+    assert euler(u, "recurrent").abs().max() > 1e32
+    torch.testing.assert_close(euler.step(u[:, 0], rest[None, None])[0, 0], rest)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "order", "hidden", "ratio"),
+    [(32, 468, 346, 0.44), (32, 40, 120, 1.12), (64, 6, 120, 7.37)],
+)
+def test_folding_the_reading_into_the_kernel_costs_what_the_solution_says(
+    chunk, order, hidden, ratio
+):
+    memory = LegendreMemory(order, 100.0).double()
+    u = torch.randn(
+        1, 4 * chunk, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    U_m = torch.ones(hidden, order, dtype=torch.float64) / order
+    kernel = memory._chunk(chunk).unflatten(1, (chunk, order))
+    starts = torch.cat([u.new_zeros(1, order), memory(u)[0, chunk - 1 : -1 : chunk, 0]])
+    known = torch.cat([u.view(4, chunk), starts], dim=1)
+    with FlopCounterMode(display=False) as plain:
+        wanted = (known @ kernel.flatten(1)).view(-1, order) @ U_m.mT
+    folded_kernel = (kernel @ U_m.mT).flatten(1)
+    with FlopCounterMode(display=False) as folded:
+        found = known @ folded_kernel
+    torch.testing.assert_close(found.view(-1, hidden), wanted)
+    spent = folded.get_total_flops() / plain.get_total_flops()
+    assert spent == pytest.approx(ratio, abs=0.01)
+    assert (spent < 1) == (hidden < order * (chunk + order) / chunk)
 
 
 # ---- what is refused ----

@@ -2,8 +2,9 @@
 
 Band-limited noise (10 Hz, a window of 1 s), sampled in `window` steps; the outputs are the input
 0, 1/4, 1/2, 3/4 and 1 window ago. "lmu0" is not trained: it reads the memory through Legendre
-polynomials, each sample in the middle of the step that holds it. "ridge" fits that readout by least squares. "ema" gives the same readout a bank of
-exponential moving averages. "lstm" is trained, for `seconds`.
+polynomials, each sample in the middle of the step that holds it. "ridge" fits that readout by
+least squares. "ema" gives the same readout a bank of exponential moving averages. "lstm" is
+trained, for `seconds`.
 """
 
 from dataclasses import dataclass
