@@ -14,6 +14,7 @@ from archbook.egnn.autoencoder import (
     DistanceDecoder,
     FeatureDecoder,
     GraphAutoencoder,
+    equal_codes_floor,
     reconstruction_loss,
     reconstruction_scores,
 )
@@ -385,3 +386,34 @@ refusals = [
 def test_the_autoencoder_refuses(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# ---- what no encoder without noise can do ----
+
+
+def graph_of(nodes: int, edges: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    adjacency = torch.zeros(1, nodes, nodes, dtype=torch.bool)
+    for i, j in edges:
+        adjacency[0, i, j] = adjacency[0, j, i] = True
+    return adjacency, torch.ones(1, nodes, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "floor"),
+    [
+        (4, [(0, 1), (1, 2), (2, 3), (3, 0)], 100 / 3),  # a cycle: its diagonals
+        (3, [(0, 1), (1, 2)], 0.0),  # a path: the pair of ends is no edge
+        (6, [(0, 1), (2, 3), (4, 5)], 20.0),  # three edges of fifteen pairs, all nodes alike
+    ],
+)
+def test_equal_codes_cost_what_can_be_counted_by_hand(nodes, edges, floor):
+    adjacency, mask = graph_of(nodes, edges)
+    assert equal_codes_floor(adjacency, mask) == pytest.approx(floor)
+    padded = torch.nn.functional.pad(adjacency, (0, 2, 0, 2))
+    assert equal_codes_floor(padded, torch.nn.functional.pad(mask, (0, 2))) == pytest.approx(floor)
+
+
+def test_graphs_of_one_kind_share_their_answers():
+    pair, none = graph_of(2, [(0, 1)]), graph_of(2, [])
+    both = [torch.cat(parts) for parts in zip(pair, none, strict=True)]
+    assert equal_codes_floor(*both) == 0  # their nodes' colours differ

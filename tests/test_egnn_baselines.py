@@ -203,6 +203,18 @@ def test_the_radial_field_of_a_complete_graph_conserves_the_centre_of_mass():
     torch.testing.assert_close(moved.mean(0), x.mean(0), atol=1e-12, rtol=0)
 
 
+def test_a_tanh_bounds_what_an_edge_of_the_radial_field_may_ask_for():
+    """As in the authors' `GCL_rf_vel`: the same weights, and tanh of what phi gives without."""
+    bounded, free = order_one(RadialField(4, 1)), order_one(RadialField(4, 1, tanh=False))
+    for weight in (*bounded.parameters(), *free.parameters()):
+        weight.data.mul_(3)
+    x, edges = torch.tensor([[0.0, 0, 0], [3, 0, 0]]).double(), complete_edges([2])
+    asked = (free(x, edges)[0] - x[0]) / (x[0] - x[1])
+    found = (bounded(x, edges)[0] - x[0]) / (x[0] - x[1])
+    torch.testing.assert_close(found[0], torch.tanh(asked[0]))
+    assert found[0].abs() < 1 < asked[0].abs()
+
+
 def test_the_papers_gnn_has_104387_weights():
     assert trainable(GNN(6, 64, 4, out_features=3, edge_features=1)) == 104_387
 

@@ -249,3 +249,56 @@ def test_a_handful_of_molecules_gets_its_labels():
 
     assert loss_of() > 0.5
     assert fitted_loss(net, loss_of) < 1e-3
+
+
+# ---- what the page says of distances, velocities and sums ----
+
+
+def copies_on_an_edge(copies: int) -> tuple[Tensor, Tensor, Tensor]:
+    """h, x, edges: `copies` equal nodes at each of two places, linked only across."""
+    near, far = torch.arange(copies), torch.arange(copies) + copies
+    across = torch.cartesian_prod(near, far).T
+    x = torch.tensor([[0.0, 0, 0], [1, 0, 0]]).double().repeat_interleave(copies, 0)
+    return torch.ones(2 * copies, 1).double(), x, torch.cat([across, across.flip(0)], 1)
+
+
+def features_after(layers: int, copies: int, *, mean: bool) -> Tensor:
+    net = order_one(EGNN(1, 8, layers))
+    if mean:  # every node has `copies` neighbours
+        for layer in net.layers:
+            layer.phi_h.register_forward_pre_hook(
+                lambda _, given: torch.cat([given[0][:, :8], given[0][:, 8:] / copies], 1)
+            )
+    return net(*copies_on_an_edge(copies))[0][0]
+
+
+def test_a_mean_of_messages_cannot_tell_one_edge_from_two_copies_of_its_ends_and_a_sum_can():
+    for layers in (1, 3):
+        one, two = (features_after(layers, n, mean=True) for n in (1, 2))
+        torch.testing.assert_close(one, two)
+    one, two = (features_after(1, n, mean=False) for n in (1, 2))
+    assert (one - two).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("layers", "sees"), [(1, False), (2, True), (4, True)])
+def test_from_the_second_layer_on_features_know_whether_nodes_fly_together_or_apart(layers, sees):
+    x, v, h = normal(5, 3, seed=1), normal(5, 3, seed=2), normal(5, 1, seed=3)
+    edges = complete_edges([5])
+    square = (x[edges[1]] - x[edges[0]]).square().sum(1, keepdim=True)
+    net = order_one(EGNN(1, 8, layers, edge_features=1, velocity=True))
+    there, back = (net(h, x, edges, edge_attr=square, v=way)[0] for way in (v, -v))
+    assert ((there - back).abs().max() > 1e-3) == sees
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_moving_positions_tell_stars_apart_that_fixed_ones_cannot(layers):
+    """A centre with two neighbours at one distance: at a right-angled bend, or straight."""
+    edges = torch.tensor([[1, 2, 0, 0], [0, 0, 1, 2]])
+    bent, straight = (
+        torch.tensor([[0.0, 0, 0], [1, 0, 0], end]).double() for end in ([0, 0, 1.0], [-1.0, 0, 0])
+    )
+    h = torch.ones(3, 1).double()
+    for moving in (False, True):
+        net = order_one(EGNN(1, 16, layers, update_positions=moving))
+        there, here = (net(h, x, edges)[0][0] for x in (bent, straight))
+        assert ((there - here).abs().max() > 1e-6) == moving

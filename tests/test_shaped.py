@@ -170,7 +170,7 @@ MODELS: dict[str, tuple[Model, dict[str, Any], dict[str, list], tuple, dict[str,
     "RadialField": (
         RadialField,
         {"hidden": 4, "layers": 2},
-        {"velocity": [True], "layers": [1]},
+        {"velocity": [True], "layers": [1], "tanh": [False]},
         POINTS[1:],
         {},
     ),

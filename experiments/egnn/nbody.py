@@ -104,7 +104,8 @@ def build(config: Config) -> nn.Module:
         "egnn_angles": lambda: NBodyEGNN(**arguments(config)),
         "gnn": lambda: Plain(GNN(6, hidden, layers, out_features=3, edge_features=1)),
         "radial_field": lambda: Radial(
-            RadialField(hidden, layers, 1 + config.edge_distance, velocity=True),
+            # the stored runs have no tanh; the authors have one, and with it they must be repeated
+            RadialField(hidden, layers, 1 + config.edge_distance, velocity=True, tanh=False),
             config.edge_distance,
         ),
         "linear": Linear,

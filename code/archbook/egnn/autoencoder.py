@@ -78,7 +78,7 @@ class GraphAutoencoder(nn.Module):
             # Its points are read, not its features: said to torch, as in `NBodyEGNN`.
             self.encoder.layers[-1].phi_h.requires_grad_(False)
         elif encoder == "radial_field":
-            self.encoder = RadialField(hidden, layers, edge_features=1)
+            self.encoder = RadialField(hidden, layers, edge_features=1, tanh=False)
         else:
             inputs = embedding if self.noisy else 1
             self.encoder = GNN(inputs, hidden, layers, out_features=embedding, edge_features=1)
@@ -156,6 +156,34 @@ def reconstruction_scores(
         "wrong_percent": 100 * wrong / max(1, len(true)),
         "f1": 2 * hits / max(1, 2 * hits + wrong),
     }
+
+
+def equal_codes_floor(
+    adjacency: Bool[Tensor, "graphs nodes nodes"],
+    mask: Bool[Tensor, "graphs nodes"],
+) -> float:
+    """The least percentage of all graphs' pairs that an encoder without noise must get wrong.
+
+    Such an encoder tells nodes apart as colour refinement (1-WL) does, at best; each pair of
+    colours then gets one answer, the more frequent one.
+    """
+    graphs = [a[m][:, m].tolist() for a, m in zip(adjacency, mask, strict=True)]
+    colours = [[0] * len(graph) for graph in graphs]
+    for _ in range(adjacency.shape[1]):
+        known: dict[tuple, int] = {}
+        refined = []
+        for graph, old in zip(graphs, colours, strict=True):
+            keys = [(old[i], *sorted(zip(row, old, strict=True))) for i, row in enumerate(graph)]
+            refined.append([known.setdefault(key, len(known)) for key in keys])
+        colours = refined
+    answers: dict[tuple[int, int], list[int]] = {}
+    for graph, colour in zip(graphs, colours, strict=True):
+        for i, row in enumerate(graph):
+            for j in range(i):
+                low, high = sorted((colour[i], colour[j]))
+                answers.setdefault((low, high), [0, 0])[row[j]] += 1
+    wrong, pairs = (sum(map(count, answers.values())) for count in (min, sum))
+    return 100 * wrong / max(1, pairs)
 
 
 def _squared_differences(z: Tensor) -> Tensor:

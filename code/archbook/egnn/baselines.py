@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from archbook.checks import require_positive_int
 from archbook.egnn.layer import mlp, safe_sqrt
 from archbook.egnn.pairs import Pairs, check_edge_attr, check_velocity, messages, pairs_of
+from archbook.shaped import Shaped
 
 
 class GNNLayer(nn.Module):
@@ -76,14 +77,19 @@ class GNN(nn.Module):
 class RadialFieldLayer(nn.Module):
     """x_i' = x_i + phi_v(|v_i|) v_i + C sum_j (x_i - x_j) phi(|x_i - x_j|, a_ij): no features h.
 
-    The velocity variant of the radial field (Koehler et al. 2019), as the paper trains it;
-    without velocity the middle term is missing.
+    The radial field (Koehler et al. 2019); without velocity the middle term is missing.
+
+    tanh: phi ends in one, as in the authors' layer with velocity, which they found unstable else.
     """
 
-    def __init__(self, hidden: int, edge_features: int = 0, velocity: bool = False):
+    def __init__(
+        self, hidden: int, edge_features: int = 0, velocity: bool = False, *, tanh: bool = True
+    ):
         super().__init__()
         self.phi = nn.Sequential(*mlp(1 + edge_features, hidden, 1, bias=False))
         nn.init.xavier_uniform_(cast(nn.Linear, self.phi[-1]).weight, gain=0.001)  # as in EGCL
+        if tanh:
+            self.phi.append(nn.Tanh())
         self.phi_v = nn.Sequential(*mlp(1, hidden, 1)) if velocity else None
 
     def forward(
@@ -99,8 +105,11 @@ class RadialFieldLayer(nn.Module):
         return pairs.keep(x + shift)
 
 
-class RadialField(nn.Module):
+class RadialField(Shaped):
     """Layers of `RadialFieldLayer`. E(n)-equivariant. Inputs as in `EGNN.forward` without h.
+
+    tanh: True bounds what an edge may ask for, as the authors' N-body code does; that of their
+    graph autoencoder does not.
 
     >>> model = RadialField(16, 2)
     >>> x, edges = torch.randn(5, 3), complete_edges([5])
@@ -108,15 +117,25 @@ class RadialField(nn.Module):
     True
     """
 
-    def __init__(self, hidden: int, layers: int, edge_features: int = 0, *, velocity: bool = False):
+    shaped_by = {"tanh": "tanh"}
+
+    def __init__(
+        self,
+        hidden: int,
+        layers: int,
+        edge_features: int = 0,
+        *,
+        velocity: bool = False,
+        tanh: bool = True,
+    ):
         super().__init__()
         require_positive_int("hidden", hidden)
         require_positive_int("layers", layers)
         if edge_features != 0:
             require_positive_int("edge_features", edge_features)
-        self.edge_features, self.velocity = edge_features, velocity
+        self.edge_features, self.velocity, self.tanh = edge_features, velocity, tanh
         self.layers = nn.ModuleList(
-            RadialFieldLayer(hidden, edge_features, velocity) for _ in range(layers)
+            RadialFieldLayer(hidden, edge_features, velocity, tanh=tanh) for _ in range(layers)
         )
 
     def forward(
