@@ -114,3 +114,16 @@ def test_the_floor_of_short_expressions_is_far_above_chance():
 def test_a_design_without_expressions_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.slow
+def test_of_long_expressions_a_root_min_is_0_and_a_root_max_9_in_little_more_than_half():
+    """The shares that the exercise on the Arena's floor names, fewer expressions drawn."""
+    drawn = listops(1000, ListOpsDesign(10, 10, 500, 2000), seed=0)
+    shares = [
+        (drawn.labels[drawn.roots == root] == answer).float().mean().item()
+        for root, answer in enumerate((0, 9, 4))
+    ]
+    assert shares == pytest.approx([0.55, 0.56, 0.22], abs=0.08)
+    sums = torch.bincount(drawn.labels[drawn.roots == 3], minlength=10)
+    assert sums.max() / sums.sum() < 0.2

@@ -27,6 +27,7 @@ from plain_omninet import (
     states,
 )
 from test_attention import Largest
+from torch import Tensor
 
 from archbook.attention import BigBird, Full, FullAttention, Performer
 from archbook.omninet import (
@@ -37,6 +38,7 @@ from archbook.omninet import (
     choose_meta,
     index_sort,
     index_unsort,
+    meta_flops,
 )
 from archbook.omninet.stacking import POOLS
 
@@ -354,3 +356,42 @@ def test_the_equations_notice_a_wrong_root():
     net.metas[0].heads.q.weight.data *= math.sqrt(2)
     twin = omninet(layers=2)
     assert gap(net(X), slow_network(twin, X)) > 1e-3
+
+
+# ---- what the page says of memory and of BigBird's cost ----
+
+
+def kept_for_backward(meta, depth: int, tokens: int = 128, hidden: int = 64) -> float:
+    """Numbers that a meta-learner keeps, its weights apart, in units of N P d."""
+    net = MetaLearner(hidden, 4, depth, meta=meta)
+    own = {p.untyped_storage().data_ptr() for p in (*net.parameters(), *net.buffers())}
+    sizes: dict[int, int] = {}
+    alive = []
+
+    def keep(saved: Tensor) -> Tensor:
+        alive.append(saved)  # no address is used twice
+        storage = saved.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes() // 4
+        return saved
+
+    x = torch.randn(1, tokens, depth, hidden, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        net(x)
+    return sum(sizes.values()) / (tokens * depth * hidden)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_meta_learner_keeps_the_memory_that_the_page_counts(depth):
+    full = kept_for_backward(Full(), depth)
+    assert full == pytest.approx(7 + 1 / depth, abs=0.2)
+    for features in (32, 128):
+        extra = kept_for_backward(Performer(features=features), depth) - full
+        assert extra == pytest.approx(3 * features * 4 / 64 + 1.2, rel=0.1)
+
+
+def test_bigbirds_operations_are_the_pages_formula_once_the_sequence_is_long():
+    meta, N, P, d = BigBird(block=8), 4096, 2, 64
+    blocks = meta.window + 2 * meta.global_blocks + meta.random_blocks
+    counted = meta_flops(meta, N, d, heads=4, depth=P) - 8 * N * P * d**2
+    assert counted == pytest.approx(4 * N * P * blocks * meta.block * P * d, rel=0.01)
