@@ -261,3 +261,20 @@ def test_a_layer_uses_the_order_it_is_asked_for(monkeypatch):
     module, x, g = GridLinear(3, 2, (5, 5)), torch.ones(9, 3), places(9, 2).float()
     assert taken(monkeypatch, lambda: module(x, g, "blend")) == "blend"
     assert taken(monkeypatch, lambda: module(x, g, "cells")) == "Cells experts"
+
+
+# ---- one sample ----
+
+
+@pytest.mark.parametrize(("batch", "form"), [(1, "blend"), (2, "experts")])
+def test_a_single_sample_is_blended_where_a_batch_runs_all_experts(batch, form, monkeypatch):
+    """At PFNN's size: experts are narrower than they are few."""
+    used = []
+    for name in ("blend", "experts"):
+        plain = getattr(orders, name)
+        monkeypatch.setattr(
+            orders, name, lambda *given, plain=plain, name=name: used.append(name) or plain(*given)
+        )
+    net = GridFunctionedNetwork(6, 8, 5, grid_shape=(4,))
+    net(torch.randn(batch, 6), torch.rand(batch, 1))
+    assert used == [form] * 3
