@@ -182,7 +182,8 @@ def equal_codes_floor(
             for j in range(i):
                 low, high = sorted((colour[i], colour[j]))
                 answers.setdefault((low, high), [0, 0])[row[j]] += 1
-    wrong, pairs = (sum(map(count, answers.values())) for count in (min, sum))
+    wrong = sum(min(both) for both in answers.values())
+    pairs = sum(sum(both) for both in answers.values())
     return 100 * wrong / max(1, pairs)
 
 
