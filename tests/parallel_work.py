@@ -106,6 +106,10 @@ def msa_transformer() -> Task:
 
 TASKS = {task.__name__: task for task in (lmu, egnn, gfnn, folded_cnn, omninet, msa_transformer)}
 SHARDED = {  # what of them FSDP2 shares out block by block
+    "lmu": lambda net: ([net.body],),
+    "egnn": lambda net: (net.body.layers,),
+    "gfnn": lambda net: (net.layers,),
+    "folded_cnn": lambda net: (net.children(),),
     "omninet": lambda net: (net.body.blocks,),
     "msa_transformer": lambda net: (net.blocks, "encode"),
 }

@@ -62,7 +62,7 @@ def models(tmp_path_factory) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [*parallel_work.TASKS, "omninet sharded", "msa_transformer sharded"]
+    "name", [*parallel_work.TASKS, *(f"{name} sharded" for name in parallel_work.SHARDED)]
 )
 def test_two_processes_lower_the_loss_as_one_does(models, name):
     torch.set_default_dtype(torch.float64)
