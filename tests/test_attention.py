@@ -119,7 +119,7 @@ def test_features_far_apart_in_size_are_the_dense_formula(group):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all keys", "some keys"])
-@pytest.mark.parametrize(("group", "queries"), [(1, 12), (2, 12), (3, 12), (2, 6), (4, 3)])
+@pytest.mark.parametrize(("group", "queries"), [(1, 12), (1, 24), (2, 12), (3, 12), (2, 6), (4, 3)])
 def test_full_attention_in_chunks_is_the_double_loop(group, queries, masked, monkeypatch):
     monkeypatch.setattr("archbook.attention.full.CHUNK", 5)
     layer, mask = FullAttention(), scattered_mask() if masked else None
