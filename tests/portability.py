@@ -448,7 +448,8 @@ class Portability:
     # ---- torch.export ----
 
     @pytest.mark.compile
-    @pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr")  # torch 2.6, of tables
+    # Both of torch 2.6, of tables.
+    @pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr", "ignore:Node self___")
     def test_an_exported_model_is_saved_and_gives_the_same(self, name, form):
         model, given = self.to_compile(name, form)
         wanted, stored = run(model, given), io.BytesIO()

@@ -31,7 +31,13 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from archbook.attention import FullAttention, LinformerAttention, PerformerAttention
+from archbook.attention import (
+    BigBird,
+    FullAttention,
+    Linformer,
+    LinformerAttention,
+    PerformerAttention,
+)
 from archbook.attention.features import softmax_exponents
 from archbook.checks import value_checks
 
@@ -513,3 +519,8 @@ def test_the_check_of_sizes_notices_a_map():
         return (q @ k.mT / math.sqrt(HEAD_DIM)).softmax(-1) @ v
 
     assert largest_tensor(mapped, 256, None) == 256**2
+
+
+def test_the_sizes_that_nobody_names_are_those_of_the_docstrings():
+    assert BigBird() == BigBird(block=8, window=3, global_blocks=1, random_blocks=1)
+    assert Linformer() == Linformer(rank=16)
