@@ -105,7 +105,12 @@ def msa_transformer() -> Task:
 
 
 TASKS = {task.__name__: task for task in (lmu, egnn, gfnn, folded_cnn, omninet, msa_transformer)}
+FSDP_ON_CPU = hasattr(torch.cpu.Stream, "record_event")  # torch 2.6 has FSDP2 for GPUs alone
 SHARDED = {  # what of them FSDP2 shares out block by block
+    "lmu": lambda net: ([net.body],),
+    "egnn": lambda net: (net.body.layers,),
+    "gfnn": lambda net: (net.layers,),
+    "folded_cnn": lambda net: (net.children(),),
     "omninet": lambda net: (net.body.blocks,),
     "msa_transformer": lambda net: (net.blocks, "encode"),
 }
@@ -189,7 +194,9 @@ def everything(what: str) -> dict:
     if what == "experiments":
         return {name: experiment(name) for name in EXPERIMENTS}
     found = {name: curve(name) for name in TASKS}
-    return found | {f"{name} sharded": curve(name, fsdp=True) for name in SHARDED}
+    if FSDP_ON_CPU:
+        found |= {f"{name} sharded": curve(name, fsdp=True) for name in SHARDED}
+    return found
 
 
 if __name__ == "__main__":

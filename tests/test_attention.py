@@ -31,7 +31,13 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from archbook.attention import FullAttention, LinformerAttention, PerformerAttention
+from archbook.attention import (
+    BigBird,
+    FullAttention,
+    Linformer,
+    LinformerAttention,
+    PerformerAttention,
+)
 from archbook.attention.features import softmax_exponents
 from archbook.checks import value_checks
 
@@ -119,7 +125,7 @@ def test_features_far_apart_in_size_are_the_dense_formula(group):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all keys", "some keys"])
-@pytest.mark.parametrize(("group", "queries"), [(1, 12), (2, 12), (3, 12), (2, 6), (4, 3)])
+@pytest.mark.parametrize(("group", "queries"), [(1, 12), (1, 24), (2, 12), (3, 12), (2, 6), (4, 3)])
 def test_full_attention_in_chunks_is_the_double_loop(group, queries, masked, monkeypatch):
     monkeypatch.setattr("archbook.attention.full.CHUNK", 5)
     layer, mask = FullAttention(), scattered_mask() if masked else None
@@ -513,3 +519,8 @@ def test_the_check_of_sizes_notices_a_map():
         return (q @ k.mT / math.sqrt(HEAD_DIM)).softmax(-1) @ v
 
     assert largest_tensor(mapped, 256, None) == 256**2
+
+
+def test_the_sizes_that_nobody_names_are_those_of_the_docstrings():
+    assert BigBird() == BigBird(block=8, window=3, global_blocks=1, random_blocks=1)
+    assert Linformer() == Linformer(rank=16)

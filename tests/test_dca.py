@@ -191,6 +191,13 @@ def test_autocast_weighs_no_row_otherwise():
     assert torch.equal(found, sequence_weights(alignment, 2, 0.5))
 
 
+@METHODS
+def test_the_identity_at_which_rows_are_alike_reaches_the_scores(method):
+    alignment = torch.cat([draw(12, 5, 3), draw(4, 5, 3).repeat_interleave(5, 0)])
+    alike, equal = (method(alignment, 3, identity=identity) for identity in (0.5, None))
+    assert (alike - equal).abs().max() > 1e-3
+
+
 # ---- gauge, norms, APC ----
 
 

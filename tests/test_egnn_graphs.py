@@ -205,6 +205,26 @@ def test_half_precision_finds_the_neighbours_of_float32(build, dtype):
     assert torch.equal(build(x), build(x.float()))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        (torch.float32, 1e35),
+        (torch.float32, 1e-37),
+        (torch.float64, 1e300),
+        (torch.float64, 1e-300),
+    ],
+)
+def test_neighbours_are_the_same_in_every_unit_of_length(dtype, unit):
+    x = torch.tensor([[0.0], [300.0], [700.0], [1500.0]], dtype=dtype)
+    assert torch.equal(radius_edges(x * unit, 350 * unit), radius_edges(x, 350.0))
+    assert torch.equal(nearest_edges(x * unit, 1), nearest_edges(x, 1))
+
+
+def test_within_the_largest_radius_are_all_pairs_and_no_node_itself():
+    x = normal(4, 3) * 1e-30
+    assert pairs(radius_edges(x, 1.7e308)) == slow_complete([4])
+
+
 def test_sizes_may_be_any_integers():
     counted = np.bincount([0, 0, 1])
     assert torch.equal(complete_edges(counted), complete_edges([2, 1]))

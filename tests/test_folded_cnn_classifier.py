@@ -185,3 +185,10 @@ def test_channels_last_images_get_the_same_answers():
     server = served(fold=3)
     x = images_for(server.model, 7)
     assert largest(server(x.contiguous(memory_format=torch.channels_last)), server(x)) < 1e-12
+
+
+def test_a_waiting_image_keeps_no_graph_alive():
+    server = served(fold=2)
+    x = images_for(server.model, 1).requires_grad_()
+    server.push(2 * x)
+    assert not server.waiting.requires_grad

@@ -193,3 +193,36 @@ def test_a_fold_of_one_has_no_neighbours_to_report():
 def test_orders_and_answers_refuse(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# ---- repeatable ----
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda: new_neighbours(torch.arange(60), 3, seeded(5)),
+        lambda: stream_order(torch.arange(60) % 4, 0.5, seeded(5)),
+    ],
+    ids=["neighbours", "stream"],
+)
+def test_an_order_hangs_on_its_generator_alone(drawn):
+    torch.manual_seed(1)
+    first = drawn()
+    torch.manual_seed(2)
+    assert torch.equal(drawn(), first)
+
+
+def test_a_report_hangs_on_its_seed():
+    net = net_of("noscope", 2).eval()
+    images, labels = images_for(net, 30), torch.arange(30) % 3
+    first, again, other = (regrouping_report(net, images, labels, seed=s) for s in (1, 1, 2))
+    assert first == again != other
+
+
+def test_answers_leave_a_net_in_training_and_its_running_means_as_they_were():
+    net = net_of("game", 2).train()
+    before = {name: kept.clone() for name, kept in net.state_dict().items()}
+    answers(net, images_for(net, 6), torch.arange(6))
+    assert net.training
+    assert all(torch.equal(kept, before[name]) for name, kept in net.state_dict().items())

@@ -206,6 +206,13 @@ def test_a_cyclic_axis_repeats_after_one_turn(nodes):
     torch.testing.assert_close(wanted[0], wanted[-1], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("nodes", [3, 7])
+def test_after_thousands_of_turns_a_place_is_what_float32_still_knows_of_it(nodes):
+    far = line(100).float() + 4096
+    found = axis_weights(far, nodes, cyclic=True)
+    torch.testing.assert_close(found, axis_weights(far - 4096, nodes, cyclic=True))
+
+
 @pytest.mark.parametrize("nodes", [3, 4, 5, 7, 49])
 def test_just_below_a_whole_turn_float32_rounds_into_the_first_cell_and_not_out_of_the_grid(nodes):
     below = torch.nextafter(torch.tensor([0.0, 1.0, 2.0]), torch.tensor(-1.0))

@@ -244,12 +244,15 @@ def test_in_training_they_also_thin_the_row_maps_by_dropout(both):
         assert gap(attention(x)[0], attention(x)[0]) > 1e-3
 
 
-def test_without_a_read_out_the_rest_is_loaded(esm, tmp_path):
+def test_without_a_read_out_the_rest_is_loaded_and_contacts_are_refused(esm, tmp_path):
     theirs, tokens = their_model(esm), alignment(1, 3, 6)
     path, _ = files(theirs, tmp_path)
-    found = our_outputs(loaded(path), tokens)
-    assert gap(found[:3], their_outputs(theirs, tokens)[:3]) < 1e-10
-    assert found[3].isfinite().all()
+    ours = loaded(path)
+    out = ours(tokens, need_attention=True)
+    found = [out.logits, out.row_attentions, out.column_attentions]
+    assert gap(found, their_outputs(theirs, tokens)[:3]) < 1e-10
+    with pytest.raises(ValueError, match="given one that was never fitted"):
+        ours(tokens, return_contacts=True)
 
 
 def test_a_read_out_within_the_file_is_taken(esm, tmp_path):

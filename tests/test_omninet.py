@@ -27,7 +27,7 @@ from plain_omninet import (
     states,
 )
 from test_attention import Largest
-from torch import Tensor
+from torch import Tensor, nn
 
 from archbook.attention import BigBird, Full, FullAttention, Performer
 from archbook.omninet import (
@@ -309,6 +309,22 @@ def test_the_number_of_weights_has_a_formula(meta, partition):
     if meta == "linformer":
         wanted += LAYERS // partition * 5 * SEQ * partition
     assert sum(p.numel() for p in net.parameters()) == wanted
+
+
+def test_the_maps_of_a_meta_learner_start_as_those_of_a_block():
+    """Glorot: of deviation sqrt(2 / (in + out))."""
+    (meta,) = OmniNet(2, 64, 4, partition=2).metas
+    for part in meta.modules():
+        if isinstance(part, nn.Linear):
+            wanted = math.sqrt(2 / (part.in_features + part.out_features))
+            assert part.weight.std().item() == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.mark.parametrize("query", ["all", "top"])
+def test_learned_pooling_has_no_weight_that_does_nothing(query):
+    learner = MetaLearner(HIDDEN, HEADS, 2, meta=Full(), pool="learned", query=query)
+    learner(depths(2).float()).square().sum().backward()
+    assert all(weight.grad is not None for weight in learner.parameters())
 
 
 def test_dropout_acts_in_training_alone():

@@ -47,6 +47,11 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
 
 # ---- the same curve ----
 
+needs_fsdp = pytest.mark.skipif(
+    not parallel_work.FSDP_ON_CPU, reason="FSDP2 of this torch needs a GPU"
+)
+SHARDED = [pytest.param(f"{name} sharded", marks=needs_fsdp) for name in parallel_work.SHARDED]
+
 
 def in_two_processes(what: str, folder: Path) -> dict:
     file = folder / "measured.json"
@@ -61,9 +66,7 @@ def models(tmp_path_factory) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [*parallel_work.TASKS, "omninet sharded", "msa_transformer sharded"]
-)
+@pytest.mark.parametrize("name", [*parallel_work.TASKS, *SHARDED])
 def test_two_processes_lower_the_loss_as_one_does(models, name):
     torch.set_default_dtype(torch.float64)
     try:

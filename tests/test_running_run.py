@@ -1,7 +1,9 @@
 """One run while it trains: loops, clock, checkpoints, progress."""
 
+import math
 import random
 import sys
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from drawing import seeded
 from torch import nn
 
 from archbook.running import Run, checkpoint, cosine_adam, fit, fit_best, warmed_adamw
+from archbook.running.fitting import warmed_cosine
 
 
 @pytest.fixture
@@ -345,3 +348,39 @@ def test_the_weights_of_the_best_look_are_kept(best, place):
     assert chosen.weight.item() == 1.0 - place
     assert not chosen.training
     assert model.weight.item() == -1.0
+
+
+# ---- checkpoints ----
+
+
+class Planted:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_a_checkpoint_that_holds_code_is_refused_and_nothing_of_it_runs(tmp_path, capsys):
+    torch.save({"next": 3, "state": Planted()}, tmp_path / "planted.pt")
+    with pytest.raises(UnpicklingError, match="Weights only load failed"):
+        checkpoint.load(tmp_path / "planted.pt")
+    assert capsys.readouterr().out == ""
+
+
+def test_after_a_minute_one_step_is_saved_and_then_none_for_a_minute(start, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint, "save", lambda path, packed: saved.append(packed))
+    clock = iter(range(0, 10_000, 7))  # seconds: one look at the clock a step, one a save
+    monkeypatch.setattr("archbook.running.run.time.monotonic", lambda: next(clock))
+    for _ in start(checkpoint_seconds=60.0).steps(40):
+        pass
+    assert len(saved) == 5  # every ninth step, and the last
+
+
+# ---- what the pages say of training ----
+
+
+def test_the_rate_rises_for_a_twentieth_of_the_steps_and_falls_along_a_cosine():
+    rate = warmed_cosine(100)
+    assert [rate(step) for step in (0, 3)] == pytest.approx([0.2, 0.8])
+    assert [rate(step) for step in (5, 50)] == pytest.approx(
+        [0.5 * (1 + math.cos(math.pi / 20)), 0.5]
+    )

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from refusals import each_raises
 from scripts import ROOT, script
@@ -14,8 +15,10 @@ from torch import nn
 
 from archbook.data import DataError
 from archbook.running import read_results
+from archbook.shaped import records
 from archbook.weights import describe, load, names
-from archbook.weights.shipped import FOLDER, as_lines, manifest
+from archbook.weights.own import told_by
+from archbook.weights.shipped import FOLDER, as_lines, build, manifest
 
 PUBLISHED = names()
 
@@ -53,6 +56,14 @@ def test_the_folder_holds_what_the_manifest_names_and_no_chapter_more_than_a_meg
 def test_every_network_is_a_public_class_of_the_package():
     for line in manifest().values():
         assert line.network.startswith("archbook."), line
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_file_tells_what_shapes_its_network(name):
+    """As other programs read it: the manifest is not all that knows theta."""
+    line = describe(name)
+    told = told_by((FOLDER / line.file).read_bytes())
+    assert told == records(build(line))
 
 
 @pytest.fixture
@@ -101,6 +112,16 @@ def test_the_weights_of_another_network_are_refused(folder):
 def test_the_checksum_is_of_the_bytes_that_lie_there():
     for line in manifest().values():
         assert sha256((FOLDER / line.file).read_bytes()).hexdigest() == line.sha256
+
+
+def test_a_file_that_does_not_tell_what_shapes_its_network_is_refused(folder):
+    line = describe("lmu/psmnist")
+    path = folder / line.file
+    path.write_bytes(content := safetensors.torch.save(safetensors.torch.load_file(path)))
+    bare = dataclasses.replace(line, sha256=sha256(content).hexdigest())
+    (folder / "manifest.json").write_text(json.dumps(as_lines({"lmu/psmnist": bare})))
+    with pytest.raises(ValueError, match=r"what shapes its network, .*psmnist.safetensors without"):
+        load("lmu/psmnist", folder)
 
 
 def test_an_empty_folder_ships_nothing(tmp_path):

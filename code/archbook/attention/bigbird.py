@@ -136,7 +136,9 @@ class BigBirdAttention(CachedAttention):
         length = cache.k.shape[2]
         self.check_length(length)
         missing = -length % self.block
-        k, v = (pad(x, (0, 0, 0, missing)).unflatten(2, (-1, self.block)) for x in cache[:2])
+        k, v = (
+            pad(x, (0, 0, 0, missing)).unflatten(2, (-1, self.block)) for x in (cache.k, cache.v)
+        )
         real = pad(cache.real, (0, missing)).unflatten(1, (-1, self.block))
         of_query = torch.arange(length - new, length, device=q.device) // self.block
         table, exists = (x[of_query] for x in self._table(real.shape[1]))  # (new, slots)

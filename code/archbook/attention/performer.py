@@ -111,7 +111,7 @@ class PerformerAttention(SteppedAttention[LinearState]):
         with without_autocast(q):
             queries, keys, values = self._parts(q, k, v, mask=None)
             blank = empty_state(keys, values)
-            for name, given, like in zip(state._fields, state, blank, strict=True):
+            for name, given, like in zip(LinearState._fields, state, blank, strict=True):
                 require_tensor(f"state.{name}", given, tuple(like.shape))
                 require_like(f"state.{name}", given, "the features", like)
             state = absorb(state, keys, values)

@@ -14,6 +14,7 @@ from torch import Tensor
 from archbook.checks import as_size, require_finite, require_tensor
 
 BLOCK = 2**18  # distances held in memory at a time: they fit into a cache
+FAR = 1e9  # beyond the diagonal of coordinates near one, in any dimension
 
 
 def complete_edges(
@@ -42,7 +43,8 @@ def complete_edges(
 def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2 edges"]:
     """j -> i for every |x_i - x_j| <= radius. O(nodes^2) time, memory in blocks plus the edges.
 
-    Distances are computed in float32 at least: the square of 350 is no float16.
+    Distances are computed in float32 at least: the square of 350 is no float16. Points may lie as
+    far apart, and as close together, as their dtype can say.
 
     >>> radius_edges(torch.tensor([[0.0], [1.0], [5.0]]), radius=1.5)
     tensor([[1, 0],
@@ -51,9 +53,10 @@ def radius_edges(x: Float[Tensor, "nodes n"], radius: float) -> Int64[Tensor, "2
     x = _checked(x)
     if not 0 < radius < math.inf:
         raise ValueError(f"wanted radius to be positive and finite, given {radius}")
-    found = []
+    x, scale = _near_one(x)
+    reach, found = min(radius * scale, FAR), []
     for first, square in _squares(x):
-        receiver, sender = (square <= radius**2).nonzero().unbind(1)
+        receiver, sender = (square <= reach**2).nonzero().unbind(1)
         found.append(torch.stack([sender, receiver + first]))
     return torch.cat(found, 1)
 
@@ -68,6 +71,7 @@ def nearest_edges(x: Float[Tensor, "nodes n"], k: int) -> Int64[Tensor, "2 edges
     x, k = _checked(x), as_size("k", k)
     if k >= len(x):
         raise ValueError(f"wanted k to be less than the number of nodes, {len(x)}, given {k}")
+    x, _ = _near_one(x)
     sender = torch.cat([square.topk(k, largest=False).indices for _, square in _squares(x)])
     receiver = torch.arange(len(x), device=x.device).repeat_interleave(k)
     return torch.stack([sender.flatten(), receiver])
@@ -79,6 +83,14 @@ def _checked(x: Tensor) -> Tensor:
         raise TypeError(f"wanted x to be floating, given {x.dtype}")
     require_finite("x", x)
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _near_one(x: Tensor) -> tuple[Tensor, float]:
+    """x times a power of two, and the power: exact, and no square overflows or vanishes."""
+    exponent = int(torch.frexp(x.abs().max()).exponent)
+    most = int(math.log2(torch.finfo(x.dtype).max)) - 2
+    scale = math.ldexp(1.0, -max(-most, min(exponent, most)))
+    return x * scale, scale
 
 
 @torch.no_grad()

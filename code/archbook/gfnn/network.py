@@ -210,5 +210,5 @@ def run_layers(
 
 def grid_mixing(layers: Sequence[GridLinear], g: Tensor, order: str) -> Mixing:
     """One order for all layers, at places g already checked."""
-    multiply_adds = sum(layer.W[0].numel() for layer in layers) / len(layers)
+    multiply_adds = sum(math.prod(layer.W.shape[1:]) for layer in layers) / len(layers)
     return mixing(layers[0].grid, g, order, multiply_adds=multiply_adds)

@@ -160,11 +160,12 @@ def _block(u: Tensor, nodes: int, cyclic: bool, *, edges: str) -> tuple[Tensor, 
     if nodes == 1:
         return torch.zeros_like(u, dtype=torch.int64), torch.ones_like(u)[..., None]
     wide = u.to(torch.promote_types(u.dtype, torch.float32))  # bfloat16 has 8 bits for a place
-    s = wide * nodes if cyclic else wide.clamp(0, 1) * (nodes - 1)
+    # Whole turns go first: their product with the nodes would round the place away.
+    s = wide.remainder(1) * nodes if cyclic else wide.clamp(0, 1) * (nodes - 1)
     floor = s.floor() if cyclic else s.floor().clamp(max=nodes - 2)  # at u = 1 the last cell ends
     c, i = catmull_rom(s - floor), floor.long()
     width, offsets = min(4, nodes), torch.arange(-1, 3, device=u.device)
-    if cyclic:  # the remainder, never negative, undoes any number of turns
+    if cyclic:  # the remainder is never negative
         start = (i - 1) % nodes if nodes > 4 else torch.zeros_like(i)
         place = (i[..., None] + offsets - start[..., None]) % nodes
     else:

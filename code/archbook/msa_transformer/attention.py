@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from archbook.attached import is_plain
 from archbook.checks import (
     can_be_read,
+    inside_torch_func,
     require_choice,
     require_finite,
     require_input,
@@ -270,7 +271,12 @@ class ColumnAttention(AxialAttention):
 
 
 def recomputed(f: Callable, *inputs):
-    """f(*inputs), whose inner values the backward pass computes again instead of keeping them."""
+    """f(*inputs), whose inner values the backward pass computes again instead of keeping them.
+
+    In torch.func they are kept: it knows nothing of torch's checkpoints.
+    """
+    if inside_torch_func():
+        return f(*inputs)
     return checkpoint(f, *inputs, use_reentrant=False)
 
 

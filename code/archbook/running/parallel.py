@@ -248,7 +248,8 @@ def data_parallel(model: nn.Module) -> nn.Module:
 def shard(model: nn.Module, blocks: Iterable[nn.Module], entry: str = "forward") -> None:
     """Share the weights out, a block at a time (FSDP2); before the optimiser is made.
 
-    `entry` is the method of the model that training calls; blocks are called as modules.
+    `entry` is the method of the model that training calls; blocks are called as modules. A table
+    that the read-out reads as well is in no block: it is shared out with the rest.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 

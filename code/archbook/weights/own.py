@@ -37,13 +37,7 @@ def load_weights(network: nn.Module, path: Path | str) -> None:
     ValueError: wanted weights of theta=30.0 for memory (LegendreMemory), given theta=20.0
     """
     content = Path(path).read_bytes()
-    told = told_by(content)
-    if told is None:
-        raise ValueError(
-            f"wanted a file that tells what shapes its network, as save_weights writes it, given "
-            f"{path} without"
-        )
-    require_records(network, told)
+    require_records(network, content, path)
     network.load_state_dict(safetensors.torch.load(content))
 
 
@@ -59,8 +53,14 @@ def told_by(content: bytes) -> dict[str, dict[str, Any]] | None:
     return json.loads(metadata[HEADER]) if HEADER in metadata else None
 
 
-def require_records(network: nn.Module, told: dict[str, dict[str, Any]]) -> None:
-    """Raise unless every part of the network is shaped as the file tells."""
+def require_records(network: nn.Module, content: bytes, path: Path | str) -> None:
+    """Raise unless every part of the network is shaped as the file's bytes tell."""
+    told = told_by(content)
+    if told is None:
+        raise ValueError(
+            f"wanted a file that tells what shapes its network, as save_weights writes it, given "
+            f"{path} without"
+        )
     for name, part in network.named_modules():
         if isinstance(part, Shaped):
             require_record(part, told.get(name, {}), name)

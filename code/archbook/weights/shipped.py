@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from archbook.weights.own import require_records, told_by
+from archbook.weights.own import require_records
 
 FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
@@ -67,7 +67,7 @@ def load(name: str, folder: Path = FOLDER) -> nn.Module:
     """The network, in evaluation mode, float32, on the CPU.
 
     Errors: ValueError for a name that is not shipped, and for a file whose bytes are not those of
-    the manifest.
+    the manifest or that tells of other arguments.
 
     >>> model = load("lmu/psmnist")
     >>> model(torch.rand(2, 784, 1)).shape
@@ -81,8 +81,7 @@ def load(name: str, folder: Path = FOLDER) -> nn.Module:
             "install archbook again"
         )
     network = build(shipped)
-    if (told := told_by(content)) is not None:  # the first files tell it in the manifest alone
-        require_records(network, told)
+    require_records(network, content, shipped.file)
     weights = safetensors.torch.load(content)
     network.load_state_dict({name: weight.float() for name, weight in weights.items()})
     return network.eval()
