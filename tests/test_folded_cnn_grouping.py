@@ -221,7 +221,7 @@ def test_a_report_hangs_on_its_seed():
 
 
 def test_answers_leave_a_net_in_training_and_its_running_means_as_they_were():
-    net = net_of("game", 2).train()
+    net = net_of("resnet", 2).train()
     before = {name: kept.clone() for name, kept in net.state_dict().items()}
     answers(net, images_for(net, 6), torch.arange(6))
     assert net.training
