@@ -105,6 +105,7 @@ def test_the_same_figure_is_the_same_bytes():
 
 @pytest.mark.slow
 def test_a_figure_above_the_limit_has_its_colours_reduced(monkeypatch):
+    monkeypatch.setattr(plotting, "PALETTE_FROM", plotting.MOST_BYTES)
     full = png(curve())
     monkeypatch.setattr(plotting, "MOST_BYTES", len(full) - 1)
     reduced = png(curve())

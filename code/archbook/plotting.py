@@ -27,7 +27,7 @@ NARROW = 342  # CSS pixels that a page gives a figure on a phone 390 wide
 FEWEST_PIXELS = 11  # of the smallest text, as a phone shows it
 SLACK = 0.05  # inches that something may stick out of a picture without being cut visibly
 MOST_BYTES = 100_000
-PALETTE_FROM = 60_000  # bytes: a larger figure is drawn in 256 colours, so that a page stays small
+PALETTE_FROM = 30_000  # bytes: a larger figure is drawn in 256 colours, so that a page stays small
 
 # A white card: dark pages show it as a card, slightly dimmed by the theme, on light pages it
 # melts into the page. Lines in mid-tones on a transparent ground would be weak on both.
@@ -235,7 +235,7 @@ def text_pixels(fig: "Figure") -> float:
 
 
 def png(fig: "Figure", colors: int | None = None) -> bytes:
-    """The figure's PNG, at most 100 kB, of `colors` colours; by default of 256 above 60 kB."""
+    """The figure's PNG, at most 100 kB, of `colors` colours; by default of 256 above 30 kB."""
     buffer = io.BytesIO()
     # no software version inside: the same figure is the same bytes
     fig.savefig(buffer, format="png", dpi=CSS_DPI * PIXEL_RATIO, metadata={"Software": None})

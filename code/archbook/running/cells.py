@@ -22,7 +22,7 @@ try:
 except ImportError:  # pragma: no cover  (Windows: two processes may then repeat a cell)
     fcntl = None
 
-SIZE_NAMES = ("tiny", "full", "paper", "card")  # that an experiment declares
+SIZE_NAMES = ("tiny", "full", "more", "paper", "card")  # that an experiment declares
 SEARCH = "search"  # the size that its search declares
 DEFAULT_SEEDS = (0, 1, 2)
 
