@@ -65,8 +65,10 @@ def dense(omega: Tensor, W: Tensor, b: Tensor, x: Tensor) -> Tensor:
 
     in out against experts min(in, out): measured on a CPU, the smaller is the faster one. But for a
     single sample `blend` always is: it reads every parameter once, in order, and writes one matrix.
+    (Not asked while torch traces a program, which has to serve every number of samples.)
     """
-    form = blend if len(x) == 1 or max(W.shape[1:]) < len(W) else experts
+    single = not torch.compiler.is_compiling() and len(x) == 1
+    form = blend if single or max(W.shape[1:]) < len(W) else experts
     return form(omega, W, b, x)
 
 
