@@ -70,7 +70,7 @@ class AxialBlock(nn.Module):
     The axial transformer of Ho et al. (2019) has a feed-forward after each axis; here one serves
     both. dropout acts on what joins the skip, attention_dropout on the maps, activation_dropout
     inside the feed-forward. (In the published code attention_dropout does nothing.)
-    For second derivatives by weights there is torch.func.jacfwd(torch.func.grad(loss)):
+    Second derivatives by weights are right by jacfwd of grad, both of torch.func:
     torch.func.hessian loses what a LayerNorm's weight shares with its input, in torch 2.6 to 2.13.
 
     >>> block = AxialBlock(16, 2, ffn=32)
