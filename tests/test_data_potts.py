@@ -109,6 +109,16 @@ def test_a_letter_likes_its_mirror_image_and_the_table_prefers_none(letters):
     torch.testing.assert_close(C, P @ R @ P)
 
 
+def test_of_the_same_a_letter_likes_itself_and_twice_the_table_is_the_table():
+    C = coupling_table(6, "same")
+    assert C.argmax(1).tolist() == list(range(6))
+    torch.testing.assert_close(C @ C, C)
+    opposite = coupling_table(6)
+    torch.testing.assert_close(opposite @ opposite, C)  # partners of a partner like the same
+    models = draw_models(1, PottsDesign(letters=6, beta=3.0, likes="same"))
+    torch.testing.assert_close(models.couplings[0, 0], 3 * C)
+
+
 def test_families_share_the_table_of_all_their_contacts():
     models = draw_models(3, SMALL)
     wanted = 2.0 * coupling_table(4)
@@ -282,6 +292,8 @@ def test_the_null_control_obeys_its_generator():
             ),
             "wanted contacts that fit at random .*, given 3",
         ),
+        (lambda: PottsDesign(likes="none"), "wanted likes .*, given 'none'"),
+        (lambda: coupling_table(4, "all"), "wanted likes .*, given 'all'"),
         (lambda: coupling_table(1), "wanted letters to be at least 2, given 1"),
         (lambda: draw_models(0, SMALL), "wanted count to be at least 1, given 0"),
         (lambda: potts_families(-2, SMALL), "wanted count to be at least 1, given -2"),

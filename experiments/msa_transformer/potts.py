@@ -12,14 +12,20 @@ of an untrained network, and on the frequencies and covariances of a pair's lett
 Two scores that nobody has to train say what can be known: `true_table` reads the pairs of letters
 with the table that made the families, and `profiles` asks that table about two columns' profiles
 alone, without a single pair.
+
+Three questions beside: is what the first block's heads like the table that made the families; does
+a network that was trained at few rows read many better with a scale that stops growing there; and
+where contacts are so strong that partners of partners are correlated, too (INDIRECT), who takes
+those for contacts? The last is asked with a table that tells them apart and with one that does not.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from archbook.checks import value_checks
@@ -36,8 +42,16 @@ from archbook.dca import (
     precision_at,
     pseudo_likelihood,
 )
-from archbook.msa_transformer import ContactHead, MSATransformer, contact_features, mask_tokens
-from archbook.running import Run, fit, main, processes, share, warmed_adamw
+from archbook.msa_transformer import (
+    AxialBlock,
+    ContactHead,
+    MSATransformer,
+    TiedRowAttention,
+    contact_features,
+    letter_likings,
+    mask_tokens,
+)
+from archbook.running import Run, Ship, fit, main, processes, share, warmed_adamw
 from archbook.vocabulary import FIRST_LETTER
 
 DEPTHS = (8, 16, 32, 64, 128, 256)  # rows shown at test time
@@ -58,6 +72,7 @@ class Config:
     letters: int = 6  # of the alphabet
     contacts: int = 18  # of a family
     beta: float = 2.0  # strength of a coupling
+    likes: str = "opposite"  # which letters like each other, see `coupling_table`
     steps: int = 1000  # of training
     batch: int = 8  # families a step
     learning_rate: float = 1e-3  # of AdamW at its peak; warmed up, then down a cosine
@@ -89,6 +104,11 @@ PER_FAMILY = {
 }
 TIES = ("sqrt", "mean", "none")
 GRID = {name: Config(name) for name in (*TIES, "untrained", "pair_table", *PER_FAMILY)}
+INDIRECT = {"strong": dict(beta=4.0), "same": dict(beta=4.0, likes="same")}
+ASKED = ("sqrt", "untrained", "pair_table", "mean_field", "pseudo_likelihood", "mutual_information")
+GRID |= {
+    f"{name}.{kind}": Config(name, **design) for kind, design in INDIRECT.items() for name in ASKED
+}
 TINY = dict(
     families=16,
     rows=8,
@@ -108,21 +128,24 @@ SIZES = {
     "tiny": {name: replace(config, **TINY) for name, config in GRID.items()},
     "full": GRID,
 }
-SEEDS = dict.fromkeys(["pair_table", *PER_FAMILY], (0,))
+UNFITTED = [name for name, config in GRID.items() if config.method in ("pair_table", *PER_FAMILY)]
+SEEDS = dict.fromkeys(UNFITTED, (0,))
 
 
 @cache
 def families(config: Config, part: str) -> PottsFamilies:
     """One part's families; the same for every method and seed."""
-    design = PottsDesign(config.columns, config.letters, config.contacts, config.beta)
+    design = PottsDesign(
+        config.columns, config.letters, config.contacts, config.beta, likes=config.likes
+    )
     count = {"train": config.families, "read": config.read_from}.get(part, config.held_out)
     rows = config.rows if part == "train" else max(DEPTHS)
     return potts_families(count, design, rows, seed=[46, PARTS[part]])
 
 
-def network(config: Config) -> MSATransformer:
+def arguments(config: Config) -> dict:
     """No positions: the contacts are drawn at random, a place tells nothing."""
-    return MSATransformer(
+    return dict(
         layers=config.layers,
         hidden=config.hidden,
         heads=config.heads,
@@ -139,7 +162,7 @@ def network(config: Config) -> MSATransformer:
 
 def fit_network(config: Config, run: Run) -> tuple[MSATransformer, dict]:
     tokens = families(config, "train").tokens().to(run.device)
-    model = network(config).to(run.device)
+    model = MSATransformer(**arguments(config)).to(run.device)
     weights = {"weights": sum(p.numel() for p in model.parameters())}
     if config.method == "untrained":
         return model.eval(), weights
@@ -212,6 +235,38 @@ def pair_features(states: int) -> Features:
     return features
 
 
+class FrozenScale(TiedRowAttention):
+    """The root up to the rows that training has shown, then the mean: evidence grows no further."""
+
+    most: int = Config.rows
+
+    def query_scale(self, x, mask):
+        return super().query_scale(x, mask) * min(1.0, (self.most / x.shape[2]) ** 0.5)
+
+
+def frozen(model: MSATransformer) -> MSATransformer:
+    """The same weights, read with `FrozenScale`."""
+    model = deepcopy(model)
+    for block in model.blocks:
+        assert isinstance(block, AxialBlock)
+        block.row.__class__ = FrozenScale
+    return model
+
+
+def learned_table(model: MSATransformer, config: Config) -> dict:
+    """What the first block's heads like, all together, and its cosine with the true table."""
+    likings = letter_likings(model, (FIRST_LETTER, FIRST_LETTER + config.letters)).sum(0).cpu()
+    likings, truth = (likings + likings.mT) / 2, coupling_table(config.letters, config.likes)
+    cosine = (likings * truth).sum() / (likings.norm() * truth.norm())
+    return {"liking": (likings / likings.abs().max()).tolist(), "likeness": cosine.item()}
+
+
+def two_steps(contacts: Tensor) -> Tensor:
+    """Pairs that are no contacts but share a partner."""
+    shared = contacts.float() @ contacts.float() > 0
+    return shared & ~contacts & ~torch.eye(contacts.shape[-1], dtype=torch.bool)
+
+
 def precision_at_K(
     scores: Tensor, contacts: Tensor, config: Config, *, order: Tensor | None = None
 ) -> Tensor:
@@ -221,13 +276,27 @@ def precision_at_K(
     return precision_at(scores, contacts, config.contacts, valid=eligible)
 
 
-def summary(name: str, found: Tensor) -> dict[str, float]:
+def summary(name: str, found: Tensor) -> dict:
+    """The mean over the families, its standard error, and how many are right in each."""
     error = found.std().item() / len(found) ** 0.5
-    return {f"precision_{name}": found.mean().item(), f"error_{name}": error}
+    each = [round(value, 6) for value in found.tolist()]
+    return {f"precision_{name}": found.mean().item(), f"error_{name}": error, f"each_{name}": each}
 
 
-def read_out(config: Config, features: Features) -> dict:
-    """Precisions by the best single feature, a head of a network, and by the regression on all."""
+def indirect(name: str, scores: Tensor, config: Config) -> dict:
+    """How many of the K best are two-step pairs, a share."""
+    pairs = two_steps(families(config, "test").contacts)
+    return {f"indirect_{name}": precision_at_K(scores, pairs, config).mean().item()}
+
+
+def read_out(
+    config: Config, features: Features, regression: ContactHead, late: Features | None = None
+) -> dict:
+    """Precisions by the best single feature, a head of a network, and by the regression on all,
+    which is fitted here.
+
+    late: the same features as another reading gives them, for the depths beyond training.
+    """
     read, valid, test = (families(config, part) for part in ("read", "valid", "test"))
 
     def seen(part: PottsFamilies, depth: int, tokens: Tensor | None = None) -> Tensor:
@@ -237,7 +306,6 @@ def read_out(config: Config, features: Features) -> dict:
     by_head = seen(valid, CONTROL_DEPTH).permute(3, 0, 1, 2)
     score = [precision_at_K(scores, valid.contacts, config).mean().item() for scores in by_head]
     head = int(torch.tensor(score).argmax())
-    regression = ContactHead(len(score))
     apart = torch.ones(config.columns, config.columns).triu(SEPARATION).bool()
     regression.fit(
         seen(read, CONTROL_DEPTH)[:, apart].flatten(0, 1), read.contacts[:, apart].flatten()
@@ -251,6 +319,11 @@ def read_out(config: Config, features: Features) -> dict:
     for depth in DEPTHS:
         for reader, values in scores(seen(test, depth)).items():
             metrics |= summary(f"{reader}_{depth}", precision_at_K(values, test.contacts, config))
+            metrics |= indirect(f"{reader}_{depth}", values, config)
+        if late is not None and depth > config.rows:
+            for reader, values in scores(late(test.tokens()[:, :depth])).items():
+                found = precision_at_K(values, test.contacts, config)
+                metrics |= summary(f"{reader}_frozen_{depth}", found)
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(config.columns, generator=draw)
     uncoupled = families(replace(config, beta=0.0), "test")
@@ -277,6 +350,7 @@ def read_families(config: Config) -> dict:
     for depth in DEPTHS:
         scores = torch.stack([method(x[:depth].long()) for x in test.sequences])
         metrics |= summary(str(depth), precision_at_K(scores, test.contacts, config))
+        metrics |= indirect(str(depth), scores, config)
     return metrics
 
 
@@ -288,10 +362,29 @@ def train(config: Config, run: Run) -> dict:
     if config.method in PER_FAMILY:
         return read_families(config) | chance
     if config.method == "pair_table":
-        return read_out(config, pair_features(config.letters)) | chance
+        head = ContactHead(2 * config.letters**2)
+        return read_out(config, pair_features(config.letters), head) | chance
     model, metrics = fit_network(config, run)
-    return read_out(config, map_features(model, run.device)) | chance | metrics
+    rooted = config.method == "sqrt"
+    late = map_features(frozen(model), run.device) if rooted else None
+    metrics |= learned_table(model, config) | chance
+    metrics |= read_out(config, map_features(model, run.device), model.contact_head, late)
+    run.offer(model, **arguments(config))
+    return metrics
+
+
+@torch.no_grad()
+def precision_of(network: nn.Module) -> float:
+    """The read-out on the forty test families, at 8 rows."""
+    assert isinstance(network, MSATransformer)
+    test, config = families(Config(), "test"), Config()
+    found = map_features(network, torch.device("cpu"))(test.tokens()[:, : DEPTHS[0]])
+    scores = network.contact_head.regression(found)[..., 0]
+    return precision_at_K(scores, test.contacts, config).mean().item()
+
+
+SHIP = Ship("sqrt", 0, f"precision_regression_{DEPTHS[0]}", precision_of, digits=2)
 
 
 if __name__ == "__main__":
-    main(__file__, SIZES, train, seeds=SEEDS)
+    main(__file__, SIZES, train, seeds=SEEDS, ship=SHIP)

@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Bool, Float64, Int64, UInt8
 from torch import Tensor
 
-from archbook.checks import as_size
+from archbook.checks import as_size, require_choice
 from archbook.vocabulary import AMINO_ACIDS, FIRST_LETTER
 
 TRIES = 100  # to place the contacts of one family
 CHUNK = 64  # families at a time: what a step touches stays in the processor's cache
+LIKES = ("opposite", "same")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class PottsDesign:
     field_std: float = 0.3
     min_separation: int = 3  # of the two columns of a contact
     max_degree: int = 2  # contacts of a column
+    likes: str = "opposite"  # what the shared table says, see `coupling_table`
 
     def __post_init__(self) -> None:
         for name in ("columns", "contacts", "min_separation", "max_degree"):
@@ -41,6 +43,7 @@ class PottsDesign:
         for name in ("beta", "field_std"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"wanted {name} >= 0 and finite, given {getattr(self, name)}")
+        require_choice("likes", self.likes, LIKES)
         apart = max(self.columns - self.min_separation, 0)
         room = min(apart * (apart + 1) // 2, self.columns * self.max_degree // 2)
         if self.contacts > room:
@@ -102,13 +105,17 @@ class PottsFamilies:
         return self.sequences.long() + FIRST_LETTER
 
 
-def coupling_table(letters: int) -> Float64[Tensor, "letters letters"]:
-    """C(a, b): the reversed identity, doubly centred. Letter a likes letters - 1 - a.
+def coupling_table(letters: int, likes: str = "opposite") -> Float64[Tensor, "letters letters"]:
+    """C(a, b), doubly centred: letter a likes letters - 1 - a ("opposite") or itself ("same").
 
-    Rows and columns sum to zero: a contact by itself prefers no letter.
+    Rows and columns sum to zero: a contact by itself prefers no letter. Two contacts of one column
+    multiply their tables: of opposites, its partners like the same letters, which the table tells
+    from a contact; of the same, they like the same, as partners do, and only the strength tells.
     """
     letters = as_size("letters", letters, least=2)
-    return torch.eye(letters, dtype=torch.float64).flip(1) - 1 / letters
+    require_choice("likes", likes, LIKES)
+    alike = torch.eye(letters, dtype=torch.float64)
+    return (alike if likes == "same" else alike.flip(1)) - 1 / letters
 
 
 def draw_models(count: int, design: PottsDesign, seed: int | list[int] = 0) -> PottsModels:
@@ -120,7 +127,7 @@ def draw_models(count: int, design: PottsDesign, seed: int | list[int] = 0) -> P
     """
     fields, pairs, couplings = [], [], []
     contact = (design.contacts, design.letters, design.letters)
-    shared = coupling_table(design.letters).numpy()
+    shared = coupling_table(design.letters, design.likes).numpy()
     for rng in _streams(count, seed, kind=0):
         pairs.append(_contacts(design, rng))
         fields.append(design.field_std * rng.standard_normal((design.columns, design.letters)))

@@ -110,6 +110,7 @@ def _silence() -> Iterator[None]:
 
 def _stopped(*_: Any) -> None:
     """Leave at once, with a sentence: the checkpoint is on disk, and nothing else is worth it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun may ask for what happens already
     print(LOST, file=sys.__stderr__, flush=True)
     os._exit(1)
 
