@@ -82,11 +82,11 @@ def msa_pair() -> dict:
     The two columns shown at first are those that the learned table ranks first.
     """
     family = read_stockholm(rna_stockholm(RIBOSWITCH)).on_query()
+    states = (rna_tokens(family.rows) - FIRST_LETTER).clamp(max=GAP)
     order: list[int] = []
     for count in range(1, ROWS[1] + 1):
-        order += set(diverse_rows(family, count)).difference(order)
-    family = family.take(order)
-    states = (rna_tokens(family.rows) - FIRST_LETTER).clamp(max=GAP)
+        order += set(diverse_rows(states, count)).difference(order)
+    states = states[order]
     likings = torch.tensor(rounded(learned_likings()), dtype=torch.float64)
     liked = pair_scores(states[: ROWS[0]], likings)[0]
     first, second = top_pairs(liked, 1, SEPARATION)[0].tolist()

@@ -140,6 +140,7 @@ live("msa_pair", (frame, { rows, pairs, likings, separation, first, second, dept
       return `<path class="${kind}" d="M${left} ${line}a${rx} ${flat * rx} 0 0 ${+!down} ${2 * rx} 0"/>`;
     };
     const drawn = [
+      `<path class="axis" d="M6 ${line}H${width - 6}"/>`,
       arc(mine, false, "chosen"), arc(mine, true, "chosen"),
       ...[...known].map((p) => arc(p, false, "arc")),
       ...scored[names.indexOf(picked.value)].best.map((p) => arc(p, true, known.has(p) ? "right" : "wrong")),
@@ -167,13 +168,13 @@ live("msa_pair", (frame, { rows, pairs, likings, separation, first, second, dept
         ));
       });
     };
-    table(16, 24, LETTERS, `${i} down, ${j} across`, (a, b) => counts[q * a + b] / count, (a, b) => counts[q * a + b] || "");
-    table(176, 36, BASES, names[0], (a, b) => likings[a][b], (a, b) => likings[a][b].toFixed(2).replace("-", "−"));
+    table(16, 21, LETTERS, `${i} down, ${j} across`, (a, b) => counts[q * a + b] / count, (a, b) => counts[q * a + b] || "");
+    table(143, 30, BASES, names[0], (a, b) => likings[a][b], (a, b) => likings[a][b].toFixed(1).replace("-", "−"));
 
     const beside = width > 560;
     const most = Math.log2(depth.max);
     const plot = axes({
-      left: beside ? 390 : 34, width: width - (beside ? 402 : 46), top: top + (beside ? -4 : 160),
+      left: beside ? 320 : 34, width: width - (beside ? 332 : 46), top: top + (beside ? -4 : 160),
       height: 120, xs: [1, most], ys: [0, 1], xticks: [], yticks: [0, 0.5, 1], xlabel: "rows",
       ylabel: `right of the best ${known.size}`,
     });
