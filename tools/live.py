@@ -25,7 +25,7 @@ from archbook.dca import (
     top_pairs,
 )
 from archbook.egnn import EGNN, GNN
-from archbook.msa_transformer import diverse_rows, letter_likings
+from archbook.msa_transformer import MSATransformer, diverse_rows, letter_likings
 from archbook.vocabulary import FIRST_LETTER
 from archbook.weights import load
 
@@ -147,6 +147,7 @@ def learned_likings() -> Tensor:
     """W(a, b) of the head of the first block that is likest to the six base pairs; symmetric, its
     largest entry 1. Of a letter by itself: what its neighbours in the row add is left out."""
     network = load("msa_transformer/rna").double()
+    assert isinstance(network, MSATransformer)
     network.letters = nn.Embedding.from_pretrained(network.letters.weight)
     tables = letter_likings(network, (FIRST_LETTER, FIRST_LETTER + BASES))
     tables = tables + tables.mT
