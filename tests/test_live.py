@@ -15,7 +15,6 @@ from tools import live
 from torch import nn
 
 from archbook.data import nrmse
-from archbook.data.rna import LETTERS
 from archbook.dca import top_pairs
 from archbook.egnn import EGNN, GNN, complete_edges
 from archbook.lmu import LegendreMemory, LinearMemory, legendre_delay_matrices, legendre_readout
@@ -233,7 +232,8 @@ SCORES = ("covariance", "mean field", "learned likings")  # as the sentence has 
 def riboswitch(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What the figure of the MSA Transformer starts from: states, likings, pairs."""
     given = constants("msa_pair")
-    states = torch.tensor([[LETTERS.index(letter) for letter in row] for row in given["rows"]])
+    twos = torch.tensor([[ord(two) - ord("a") for two in row] for row in given["rows"]])
+    states = torch.stack([twos // 5, twos % 5], -1).flatten(1)
     likings = torch.tensor(given["likings"], dtype=f64)
     return states[:rows], likings, torch.tensor(given["pairs"])
 
