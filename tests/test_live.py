@@ -9,24 +9,33 @@ import re
 import pytest
 import torch
 from built_book import HTML
+from chromium import PATIENCE
 from scripts import script
 from tools import live
 from torch import nn
 
 from archbook.data import nrmse
+from archbook.dca import top_pairs
 from archbook.egnn import EGNN, GNN, complete_edges
 from archbook.lmu import LegendreMemory, LinearMemory, legendre_delay_matrices, legendre_readout
 
 every_figure = pytest.mark.parametrize("name", live.FIGURES)
 f64 = torch.float64
-PAGES = {"lmu_window": "book/lmu", "egnn_turn": "book/egnn"}
+PAGES = {
+    "lmu_window": "book/lmu",
+    "egnn_turn": "book/egnn",
+    "msa_pair": "book/msa_transformer",
+}
 
 
 def constants(name: str) -> dict:
     return json.loads((live.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@every_figure
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "msa_pair")) for name in live.FIGURES],
+)
 def test_the_constants_are_those_of_the_package(name: str):
     assert (live.FOLDER / f"{name}.json").read_text(encoding="utf-8") == live.text_of(name)
 
@@ -217,13 +226,100 @@ def test_the_molecules_answer_is_that_of_torch(setting: dict, visit):
     assert numbers(page) == [float(f"{value:.3f}") for value in answers(**setting)]
 
 
+SCORES = ("covariance", "mean field", "learned likings")  # as the sentence has them
+
+
+def riboswitch(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the figure of the MSA Transformer starts from: states, likings, pairs."""
+    given = constants("msa_pair")
+    twos = torch.tensor([[ord(two) - ord("a") for two in row] for row in given["rows"]])
+    states = torch.stack([twos // 5, twos % 5], -1).flatten(1)
+    likings = torch.tensor(given["likings"], dtype=f64)
+    return states[:rows], likings, torch.tensor(given["pairs"])
+
+
+def right_of(rows: int, stems: bool = False) -> dict[str, float]:
+    """The share of base pairs among as many best ones, by each score."""
+    states, likings, pairs = riboswitch(rows)
+    found = live.right_shares(states, likings, pairs)[int(stems)].tolist()
+    return dict(zip(live.SCORES, found, strict=True))
+
+
+def ranks(rows: int, i: int, j: int, stems: bool = False) -> dict[str, tuple[float, int]]:
+    """Of two columns: each score's value, and their place in its ranking."""
+    states, likings, _ = riboswitch(rows)
+    found = {}
+    for name, score in zip(live.SCORES, live.pair_scores(states, likings), strict=True):
+        score = live.along_stems(score) if stems else score
+        ranked = top_pairs(score, score.numel(), live.SEPARATION).tolist()
+        found[name] = (float(score[i, j]), ranked.index([i, j]) + 1)
+    return found
+
+
+COLUMNS = [
+    dict(rows=4, i=28, j=52),
+    dict(rows=2, i=0, j=95),
+    dict(rows=17, i=11, j=80),
+    dict(rows=64, i=20, j=60),
+    dict(rows=9, i=93, j=95 - 6, stems=True),
+    dict(rows=64, i=27, j=53, stems=True),
+]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("setting", COLUMNS, ids=str)
+def test_two_columns_score_as_torch_scores_them(setting: dict, visit):
+    """And stand at the same place, and as many of the best pairs are right."""
+    rows, i, j, stems = (setting.get(key, False) for key in ("rows", "i", "j", "stems"))
+    page = visit("book/msa_transformer.html").page
+    put(page, "sum along stems", stems)
+    put(page, "column", i)
+    put(page, "and", j)
+    put(page, "rows", rows)
+    found, right = ranks(rows, min(i, j), max(i, j), stems), right_of(rows, stems)
+    values = [float(f"{found[name][0]:.3f}") for name in SCORES]
+    assert numbers(page) == values + [float(f"{right[name]:.2f}") for name in SCORES]
+    said = page.locator(".live output").text_content()
+    assert [int(place) for place in re.findall(r"place (\d+)", said)] == [
+        found[name][1] for name in SCORES
+    ]
+
+
+def test_what_the_page_says_of_the_riboswitch_holds():
+    given = constants("msa_pair")
+    first, second = given["first"]["value"], given["second"]["value"]
+    places = {name: place for name, (_, place) in ranks(4, first, second).items()}
+    assert places["learned likings"] == 1
+    assert min(places["covariance"], places["mean field"]) > 200
+    plain, stems = (dict(zip(live.SCORES, curves, strict=True)) for curves in given["curves"])
+    lead = torch.tensor(plain["learned likings"]) - torch.tensor(plain["mean field"])
+    assert (lead.sign() == torch.tensor([1, 1, 1, 1, 0, -1])).all()
+    assert right_of(19)["mean field"] < right_of(19)["learned likings"]
+    assert right_of(21)["mean field"] == right_of(21)["learned likings"]
+    for name in SCORES:
+        assert all(more > one for one, more in zip(plain[name], stems[name], strict=True))
+    assert len({stems[name][given["depths"].index(8)] for name in SCORES}) == 1
+
+
+@pytest.mark.browser
+def test_a_click_takes_the_columns_of_the_nearest_arc(visit):
+    page = visit("book/msa_transformer.html").page
+    put(page, "column", 20)
+    put(page, "and", 60)
+    picture = page.locator(".live svg")
+    picture.scroll_into_view_if_needed()
+    picture.click(position={"x": picture.bounding_box()["width"] / 2, "y": 10})
+    assert "Columns 0 and 95, a pair" in page.locator(".live output").text_content()
+
+
 @pytest.mark.browser
 @every_figure
 def test_the_keyboard_alone_changes_a_figure(name: str, visit):
     page = visit(f"{PAGES[name]}.html").page
     page.locator(".live select").first.select_option(index=0)
-    before = page.locator(".live output").text_content()
     page.locator(".live input[type=range]:visible").last.focus()
+    page.keyboard.press("Home")  # wherever another test left it, there is room to the right
+    before = page.locator(".live output").text_content()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert page.locator(".live output").text_content() != before
@@ -259,6 +355,7 @@ def test_without_a_script_the_picture_stays(name: str, browser):
 @every_figure
 def test_from_a_file_a_figure_works_too(name: str, browser):
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
     page.goto((HTML / f"{PAGES[name]}.html").as_uri())
     page.locator(".live output").filter(has_text=re.compile(r"\d\.\d")).wait_for()
     page.close()
