@@ -339,7 +339,8 @@ def test_a_worker_dies_and_other_numbers_of_processes_go_on_along_the_same_curve
 
 @pytest.mark.slow
 def test_torchrun_brings_a_run_back_whose_worker_was_killed(toy, undisturbed):
-    process = forked_torchrun(2, "--max-restarts=1", str(toy), "--pause", "0.05")
+    # Fresh processes: only there do those of a restart meet the addresses of the dead.
+    process = torchrun(2, "--max-restarts=1", str(toy), "--pause", "0.05")
     step_of(process, 10)
     kill(toy, 1)
     code, out, err = ended(process)
