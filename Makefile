@@ -132,12 +132,13 @@ picture: $(VENV)/.installed $(HTML)/.built ## take the README's picture of a pag
 # Several processes, each with whole files: what a file has made once serves all its tests.
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile
 
+# The long steps first, so that what ends last is short.
 .PHONY: test
 test: $(VENV)/.assignments-installed $(BOOK_VENV)/.installed ## everything that must hold: lint, types, tests, notebooks, tiny experiments, assignments, pages, a release
 	@echo "Running all checks, $(JOBS) at a time; every line names its check."
 	@rm -rf $(TIMES)
 	@OMP_NUM_THREADS=1 $(MAKE) --no-print-directory -k -j$(JOBS) \
-		lint types unit nbval tiny shapes graded pages alone ONLY="gfnn lmu"; \
+		lint unit pages nbval graded tiny shapes alone types ONLY="gfnn lmu"; \
 		status=$$?; $(PY) tools/times.py; exit $$status
 	@echo "All checks passed."
 
@@ -164,9 +165,14 @@ types: $(VENV)/.installed ## type check
 	@$(STEP) types $(VENV)/bin/basedpyright
 
 .PHONY: unit
-unit: $(VENV)/.assignments-installed ## unit tests with coverage of code/archbook and tools/
+unit: $(VENV)/.assignments-installed ## unit tests of code/archbook, tools/ and the repository
 	@$(STEP) unit $(PY) -m pytest -q $(SIDE_BY_SIDE) -m "not book and not browser" \
-		--junitxml=$(TIMES)/unit.xml --cov --cov-report=
+		--junitxml=$(TIMES)/unit.xml
+
+# Apart, since to note every line takes as long as half of the tests themselves.
+.PHONY: coverage
+coverage: $(VENV)/.assignments-installed ## the unit tests again: do they reach code/archbook and tools/ (every night)
+	@$(STEP) covered $(PY) -m pytest -q $(SIDE_BY_SIDE) -m "not book and not browser" --cov --cov-report=
 	@$(STEP) coverage $(VENV)/bin/coverage report --include="code/*" --fail-under=95
 	@$(STEP) coverage-tools $(VENV)/bin/coverage report --include="tools/*" --fail-under=40
 
@@ -182,7 +188,7 @@ nbval: $(VENV)/.installed ## run every notebook and compare with the stored outp
 
 .PHONY: tiny
 tiny: $(VENV)/.installed ## every experiment at its smallest size, from the start
-	@$(STEP) tiny $(PY) tools/each.py "--size tiny --again" $(EXPERIMENTS)
+	@$(STEP) tiny $(PY) tools/each.py --fork archbook.running,torch._dynamo "--size tiny --again" $(EXPERIMENTS)
 
 .PHONY: pages
 pages: $(VENV)/.installed $(HTML)/.built $(PRINTED) ## tests of the built pages, in Chromium too, and of the PDF

@@ -6,8 +6,6 @@ import http.server
 import io
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from archbook.data import DataError, DataSet, cache_dir, fetch
 from archbook.data.sources import GzipMirror, SourceError
@@ -290,14 +289,14 @@ fetch(DataSet("toy", {{"a": {DIGEST!r}, "b": {DIGEST!r}}}, (GzipMirror(sys.argv[
 """
 
 
-def child(url: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", CHILD, url], stderr=subprocess.PIPE)
+def child(url: str) -> Forked:
+    return Forked("-c", CHILD, url)
 
 
 @pytest.mark.slow
 def test_two_processes_fetch_the_same_set_at_once(cache, server):
     both = [child(server), child(server)]
-    endings = [process.communicate(timeout=60) and process.returncode for process in both]
+    endings = [process.communicate() and process.returncode for process in both]
     assert endings == [0, 0]
     assert everything_under(cache) == ["toy/a", "toy/b"]
 
@@ -312,7 +311,7 @@ def test_a_killed_process_leaves_no_half_file_in_place(cache, server):
             time.sleep(0.01)
         process.kill()
     finally:
-        process.communicate(timeout=60)
+        process.communicate()
     assert list(cache.glob("toy/.fetch-*/part"))
     assert not (cache / "toy" / "a").exists()
     fetch(data_set(GzipMirror(server)))

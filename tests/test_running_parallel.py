@@ -15,33 +15,39 @@ from types import ModuleType
 import parallel_work
 import pytest
 import torch
+from forked import Forked
 from torch.nn.functional import mse_loss
 
 from archbook.running import Run, held_once, main, parallel, share, share_weight
 
 WORK = Path(parallel_work.__file__)
-PATIENCE = 200  # seconds for one command: what hangs ends here
 KILLS = int(os.environ.get("KILLS", "2"))  # of the whole job, at random; `make kills` takes ten
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
+KEEPING = {"OMP_NUM_THREADS": "1", "ARCHBOOK_CHECKPOINT_SECONDS": "0"}
 
 
-def torchrun(processes: int, *command: str, **more: str) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ARCHBOOK_CHECKPOINT_SECONDS": "0"}
+def torchrun(processes: int, *command: str) -> subprocess.Popen:
+    """As at a command line: launcher and workers are fresh processes."""
     return subprocess.Popen(
-        [*launcher, f"--nproc-per-node={processes}", *command],
+        [sys.executable, *TORCHRUN, f"--nproc-per-node={processes}", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment | more,
+        env=os.environ | KEEPING,
     )
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str, str]:
+def forked_torchrun(processes: int, *command: str) -> Forked:
+    """The same launcher as a fork, and its workers as forks of it: torch is imported already."""
+    forks = ("--run-path", "--start-method=fork", f"--nproc-per-node={processes}")
+    return Forked(*TORCHRUN, *forks, *command, **KEEPING)
+
+
+def ended(process: subprocess.Popen | Forked) -> tuple[int | None, str, str]:
     try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.terminate()  # torchrun then ends its workers
-        raise
+        out, err = process.communicate()
+    finally:
+        process.terminate()  # where pytest's limit ended the wait: torchrun then ends its workers
     return process.returncode, out, err
 
 
@@ -55,7 +61,7 @@ SHARDED = [pytest.param(f"{name} sharded", marks=needs_fsdp) for name in paralle
 
 def in_two_processes(what: str, folder: Path) -> dict:
     file = folder / "measured.json"
-    code, _, err = ended(torchrun(2, str(WORK), what, str(file)))
+    code, _, err = ended(forked_torchrun(2, str(WORK), what, str(file)))
     assert code == 0, err
     return json.loads(file.read_text())
 
@@ -281,7 +287,7 @@ def test_what_no_experiment_shards_is_refused_with_fsdp(as_process):
 # ---- killed ----
 
 
-def step_of(process: subprocess.Popen, wanted: int) -> None:
+def step_of(process: subprocess.Popen | Forked, wanted: int) -> None:
     """Wait until rank 0 says that it has done this step, or a later one."""
     for line in process.stdout:
         if line.startswith("step") and int(line.split()[1]) >= wanted:
@@ -294,7 +300,7 @@ def kill(toy: Path, *ranks: int) -> None:
         os.kill(int((toy.parents[2] / "pids" / str(rank)).read_text()), signal.SIGKILL)
 
 
-def kill_job(toy: Path, process: subprocess.Popen, processes: int) -> None:
+def kill_job(toy: Path, process: subprocess.Popen | Forked, processes: int) -> None:
     """kill -9 of everything; back when the system has freed what the processes held."""
     process.kill()
     kill(toy, *range(processes))
@@ -309,13 +315,8 @@ def undisturbed(tmp_path_factory) -> list[float]:
     """The losses of one process that nobody kills."""
     folder = tmp_path_factory.mktemp("undisturbed")
     file = a_toy(folder)
-    subprocess.run(
-        [sys.executable, str(file)],
-        check=True,
-        capture_output=True,
-        timeout=PATIENCE,
-        env=os.environ | {"PIDS": str(folder / "pids")},
-    )
+    code, _, err = ended(Forked(str(file), PIDS=str(folder / "pids")))
+    assert code == 0, err
     return losses_of(file)
 
 
@@ -327,17 +328,18 @@ def test_a_worker_dies_and_other_numbers_of_processes_go_on_along_the_same_curve
     code, _, err = ended(first)
     assert code != 0
     assert err.count(parallel.LOST) == 1
-    second = torchrun(3, str(toy), "--pause", "0.05")
+    second = forked_torchrun(3, str(toy), "--pause", "0.05")
     step_of(second, 20)
     kill_job(toy, second, 3)
-    command = [sys.executable, str(toy), "--pause", "0.05"]
-    third = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE)
-    assert "resumed at step 2" in third.stdout  # 20, or a few more
+    code, out, err = ended(Forked(str(toy), "--pause", "0.05"))
+    assert code == 0, err
+    assert "resumed at step 2" in out  # 20, or a few more
     assert losses_of(toy) == pytest.approx(undisturbed, abs=1e-6, rel=0)
 
 
 @pytest.mark.slow
 def test_torchrun_brings_a_run_back_whose_worker_was_killed(toy, undisturbed):
+    # Fresh processes: only there do those of a restart meet the addresses of the dead.
     process = torchrun(2, "--max-restarts=1", str(toy), "--pause", "0.05")
     step_of(process, 10)
     kill(toy, 1)
@@ -350,12 +352,14 @@ def test_torchrun_brings_a_run_back_whose_worker_was_killed(toy, undisturbed):
 
 @pytest.mark.slow
 def test_a_job_that_is_killed_at_random_moments_ends_with_the_same_numbers(toy, undisturbed):
+    # `make kills` starts fresh processes, as a command line does.
+    start = torchrun if "KILLS" in os.environ else forked_torchrun
     draw = random.Random(KILLS)
     for number in range(KILLS):
-        process = torchrun(2, str(toy), "--pause", "0.05")
+        process = start(2, str(toy), "--pause", "0.05")
         step_of(process, 30 * number // KILLS + draw.randrange(30 // KILLS))
         time.sleep(draw.uniform(0, 0.05))
         kill_job(toy, process, 2)
-    code, _, err = ended(torchrun(2, str(toy), "--pause", "0.05"))
+    code, _, err = ended(start(2, str(toy), "--pause", "0.05"))
     assert code == 0, err
     assert losses_of(toy) == pytest.approx(undisturbed, abs=1e-6, rel=0)

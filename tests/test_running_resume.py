@@ -1,14 +1,12 @@
 """A killed experiment goes on from its checkpoint and ends with the very same numbers."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 pytestmark = pytest.mark.slow  # they kill and start experiments in processes of their own
 
@@ -69,23 +67,18 @@ if __name__ == "__main__":
 
 
 def start(folder):
-    """Start the experiment in a repository of its own, on one thread."""
+    """Start the experiment in a repository of its own."""
     file = folder / "experiments" / "toy" / "noisy.py"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(EXPERIMENT)
-    return subprocess.Popen(
-        [sys.executable, str(file), "--pause", "0.01"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ARCHBOOK_CHECKPOINT_SECONDS": "0"},
-    )
+    return Forked(str(file), "--pause", "0.01", ARCHBOOK_CHECKPOINT_SECONDS="0")
 
 
 def kill_at(process, line):
     for said in process.stdout:
         if said.strip() == line:
             break
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
     return process.returncode
 

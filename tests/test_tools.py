@@ -58,6 +58,21 @@ def test_steps_and_tests_are_listed_from_the_longest(tmp_path: Path):
     assert slowest(tmp_path, 2) == [(12, "tests.x::t12"), (5, "tests.x::t5")]
 
 
+@pytest.mark.parametrize("fork", [[], ["--fork", "json,random"]], ids=["fresh", "forked"])
+def test_scripts_run_one_after_the_other_and_one_that_fails_holds_none_up(tmp_path: Path, fork):
+    ends = {"a": "raise SystemExit('no')", "b": "1 / 0", "c": "import beside", "d": "sys.exit(0)"}
+    (tmp_path / "beside.py").touch()
+    for name, end in ends.items():
+        (tmp_path / f"{name}.py").write_text(f"import sys\nprint(sys.argv, __name__)\n{end}\n")
+    command = [sys.executable, ROOT / "tools" / "each.py", *fork, "--size tiny"]
+    command += [f"{name}.py" for name in ends]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = [line for line in done.stdout.splitlines() if line.startswith("[")]
+    assert said == [f"['{name}.py', '--size', 'tiny'] __main__" for name in ends]
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "FAILED: a.py, b.py")
+    assert "ZeroDivisionError" in done.stderr
+
+
 def test_the_lowest_versions_are_the_lower_bounds():
     extras = {"notebook": ["matplotlib>=3.8"]}
     project = {"dependencies": ["torch>=2.6"], "optional-dependencies": extras}

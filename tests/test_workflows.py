@@ -76,6 +76,16 @@ def test_the_nightly_job_takes_every_python_that_is_promised_and_all_seeds():
     assert f"make mistakes SEEDS={len(seeds[1].split(','))} # Python 3.11" in run
 
 
+def test_coverage_is_measured_every_night_and_not_with_every_push():
+    run = commands(loaded(ROOT / ".github" / "workflows" / "nightly.yml"))
+    assert "make coverage # Python 3.11" in run
+    recipe = re.search(r"^coverage: .*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
+    assert recipe is not None
+    wanted = re.findall(r"(\w+)/\*\" --fail-under=(\d+)", recipe[1])
+    assert wanted == [("code", "95"), ("tools", "40")]
+    assert MAKEFILE.count("--cov ") == recipe[1].count("--cov ") == 1
+
+
 def test_the_hooks_run_the_commands_of_lint_and_types():
     (repository,) = loaded(ROOT / ".pre-commit-config.yaml")["repos"]
     assert [hook["entry"] for hook in repository["hooks"]] == ["make lint", "make types"]
