@@ -1,4 +1,6 @@
-"""Takes out of each page the scripts that it has no use for, and keeps its text from jumping."""
+"""Takes out of each page the scripts and marks that it has no use for, and keeps its text from
+jumping.
+"""
 
 import re
 from pathlib import Path
@@ -17,6 +19,8 @@ WAIT = ';document.documentElement.classList.add("typesetting")'
 SEARCH = re.compile(
     r'\s*<script\b[^>]*src="[^"]*(?:searchtools|language_data|searchindex)\.js[^<]*</script>'
 )
+# Names, punctuation and spaces of code have the colour of the code around them: no span needed.
+PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 
 
 def trim(html: str, page: Path) -> str:
@@ -26,7 +30,7 @@ def trim(html: str, page: Path) -> str:
         html = MATHJAX.sub("", html)
     if page.name != "search.html":
         html = SEARCH.sub("", html)
-    return html
+    return PLAIN.sub(r"\1", html)
 
 
 def setup(app: Sphinx) -> dict:
