@@ -73,12 +73,17 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", {marker!
         receive(connection)
         connection.sendall(encode((60, "cell", 1, left), id))
         receive(connection)
-        assert processes_with(marker) == 1
+        assert comes_to(1, marker)
         starter.kill()
+    assert comes_to(0, marker)
+
+
+def comes_to(count: int, marker: str) -> bool:
+    """Whether so many processes have it, within half a minute: a new one has no name at first."""
     end = time.monotonic() + 30
-    while processes_with(marker) and time.monotonic() < end:
+    while processes_with(marker) != count and time.monotonic() < end:
         time.sleep(0.05)
-    assert processes_with(marker) == 0
+    return processes_with(marker) == count
 
 
 def processes_with(marker: str) -> int:

@@ -147,7 +147,7 @@ SEARCH = Search(
     like={name: "msa.0" for name in FITTED if name not in CANDIDATES},
     untrained=UNFITTED,
     short=dict(steps=150, places=2000, search=True),
-    late=dict.fromkeys(("msa.0", "msa.2"), FLAT),
+    late=dict.fromkeys(FITTED, FLAT),
 )
 
 
