@@ -12,14 +12,15 @@ import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from tools.chapters import chapters
+
 FORKS = multiprocessing.get_context("forkserver")
-CHAPTERS = ("egnn", "folded_cnn", "gfnn", "lmu", "msa_transformer", "omninet")
 FORKS.set_forkserver_preload(
     [
         "torch.distributed.run",
         "torch._dynamo",
         "archbook.running",
-        *(f"archbook.{stem}" for stem in CHAPTERS),
+        *(f"archbook.{stem}" for stem in chapters()),
     ]
 )
 

@@ -14,6 +14,7 @@ from archbook.dca import (
     pairing_covariance,
     pairing_share,
     stem_neighbours,
+    sums_along_stems,
 )
 from archbook.dca.base_pairs import PLAIN, RARE
 
@@ -112,3 +113,27 @@ def test_the_neighbours_of_a_symmetric_map_are_each_others_mirror():
     scores = torch.randn(6, 6, generator=seeded(4))
     inside, around = stem_neighbours(scores + scores.T)
     torch.testing.assert_close(inside, around.T)
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 7])
+def test_a_sum_along_a_stem_is_that_of_each_pair(pairs):
+    scores = torch.randn(7, 7, 2, generator=seeded(5))
+    found = sums_along_stems(scores, pairs)
+    for i in range(7):
+        for j in range(7):
+            steps = range(-(pairs // 2), pairs // 2 + 1)
+            inside = [(i + k, j - k) for k in steps if 0 <= i + k < 7 and 0 <= j - k < 7]
+            torch.testing.assert_close(found[i, j], sum(scores[at] for at in inside))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (4, "wanted an odd number of pairs, given 4"),
+        (0, "wanted pairs to be at least 1, given 0"),
+        (1.5, "wanted pairs .*, given 1.5"),
+    ],
+)
+def test_a_stem_of_no_middle_is_refused(pairs, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        sums_along_stems(torch.zeros(4, 4), pairs)

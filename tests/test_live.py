@@ -232,8 +232,7 @@ SCORES = ("covariance", "mean field", "learned likings")  # as the sentence has 
 def riboswitch(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What the figure of the MSA Transformer starts from: states, likings, pairs."""
     given = constants("msa_pair")
-    twos = torch.tensor([[ord(two) - ord("a") for two in row] for row in given["rows"]])
-    states = torch.stack([twos // 5, twos % 5], -1).flatten(1)
+    states = torch.tensor([[live.LETTERS.index(letter) for letter in row] for row in given["rows"]])
     likings = torch.tensor(given["likings"], dtype=f64)
     return states[:rows], likings, torch.tensor(given["pairs"])
 

@@ -338,6 +338,30 @@ def test_a_worker_dies_and_other_numbers_of_processes_go_on_along_the_same_curve
 
 
 @pytest.mark.slow
+def test_a_process_that_is_told_to_end_while_it_ends_says_so_once():
+    """Torchrun sends its signal whenever it sees that another worker has died."""
+    told = """
+import os, signal, sys
+from archbook.running import parallel
+
+class Late:
+    def write(self, text):
+        os.write(2, text.encode())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def flush(self):
+        pass
+
+signal.signal(signal.SIGTERM, parallel._stopped)
+sys.__stderr__ = Late()
+parallel._stopped()
+"""
+    code, _, err = ended(Forked("-c", told))
+    assert code == 1
+    assert err.split("\n")[:-1] == [parallel.LOST]
+
+
+@pytest.mark.slow
 def test_torchrun_brings_a_run_back_whose_worker_was_killed(toy, undisturbed):
     # Fresh processes: only there do those of a restart meet the addresses of the dead.
     process = torchrun(2, "--max-restarts=1", str(toy), "--pause", "0.05")

@@ -45,3 +45,27 @@ def test_every_image_says_its_size_and_waits_until_it_is_near(document: str, vis
 @every_page
 def test_nothing_jumps_while_a_page_loads(document: str, visit):
     assert visit(f"{document}.html").shifted < MOST_SHIFT
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_stands_in_code_without_a_span_has_the_colour_that_the_span_had(theme: str, visit):
+    page = visit("book/lmu.html").page
+    found = page.evaluate(
+        """theme => {
+          const root = document.documentElement, before = root.dataset.theme;
+          root.dataset.theme = theme;
+          const code = document.querySelector(".cell_input .highlight pre");
+          const spans = ["n", "nn", "p", "w"].map(kind => {
+            const span = code.appendChild(document.createElement("span"));
+            span.className = kind;
+            return span;
+          });
+          const colours = [code, ...spans].map(one => getComputedStyle(one).color);
+          spans.forEach(span => span.remove());
+          root.dataset.theme = before;
+          return colours;
+        }""",
+        theme,
+    )
+    assert len(set(found)) == 1, found
+    assert not page.locator(".highlight :is(.n, .nn, .p, .w)").count()

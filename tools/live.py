@@ -21,7 +21,7 @@ from archbook.dca import (
     frequencies,
     mean_field,
     precision_at,
-    stem_neighbours,
+    sums_along_stems,
     top_pairs,
 )
 from archbook.egnn import EGNN, GNN
@@ -35,6 +35,7 @@ MOLECULE = 138  # 2-pyrimidinone, flat: the one of Fig. 2.1
 RIBOSWITCH = "RF01831"  # of tetrahydrofolate: the one of the chapter's figure of arcs
 ROWS = (4, 64)  # shown at first, and at most
 SCORES = ("learned likings", "covariance", "mean field")  # of two columns, as msa_pair.js has them
+LETTERS = "ACGU-"  # by their states
 SEPARATION = 4  # columns of a ranked pair lie as far apart, at least
 
 
@@ -95,7 +96,7 @@ def msa_pair() -> dict:
     pairs = family.base_pairs()
     right = torch.stack([right_shares(states[:count], likings, pairs) for count in depths], -1)
     return {
-        "rows": [two_a_character(row) for row in states.tolist()],
+        "rows": ["".join(LETTERS[state] for state in row) for row in states.tolist()],
         "pairs": pairs.tolist(),
         "likings": likings.tolist(),
         "separation": SEPARATION,
@@ -105,12 +106,6 @@ def msa_pair() -> dict:
         "depths": depths,
         "curves": rounded(right),
     }
-
-
-def two_a_character(row: list[int]) -> str:
-    """Letters of a row by twos, a to y: half as long, for a page may not weigh more."""
-    twos = zip(row[::2], row[1::2], strict=True)
-    return "".join(chr(ord("a") + (GAP + 1) * one + other) for one, other in twos)
 
 
 def pair_scores(states: Tensor, likings: Tensor) -> Tensor:
@@ -129,9 +124,7 @@ def pair_scores(states: Tensor, likings: Tensor) -> Tensor:
 
 def along_stems(score: Tensor) -> Tensor:
     """Added up over five stacked pairs, each in their middle."""
-    inside, around = stem_neighbours(score)
-    beyond = stem_neighbours(inside)[0] + stem_neighbours(around)[1]
-    return (score + inside + around + beyond).round(decimals=9)
+    return sums_along_stems(score, 5).round(decimals=9)
 
 
 def right_shares(states: Tensor, likings: Tensor, pairs: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ WAIT = ';document.documentElement.classList.add("typesetting")'
 SEARCH = re.compile(
     r'\s*<script\b[^>]*src="[^"]*(?:searchtools|language_data|searchindex)\.js[^<]*</script>'
 )
-# Names, punctuation and spaces of code have the colour of the code around them: no span needed.
+# Names, punctuation and spaces of code have the colour of the code around them (book.css, and a
+# test): no span needed.
 PLAIN = re.compile(r'<span class="(?:n|nn|p|w)">([^<]*)</span>')
 
 

@@ -79,10 +79,7 @@ function meanField(rows, f) {
 }
 
 live("msa_pair", (frame, { rows, pairs, likings, separation, first, second, depth, depths, curves }) => {
-  const letters = rows.map((row) => [...row].flatMap((two) => {
-    const value = two.charCodeAt(0) - 97;
-    return [Math.floor(value / q), value % q];
-  }));
+  const letters = rows.map((row) => [...row].map((letter) => LETTERS.indexOf(letter)));
   const n = letters[0].length;
   const names = ["learned likings", "covariance", "mean field"];
   const known = new Set(pairs.map(([i, j]) => n * i + j));

@@ -10,6 +10,7 @@ from archbook.dca.base_pairs import (
     pairing_covariance,
     pairing_share,
     stem_neighbours,
+    sums_along_stems,
 )
 from archbook.dca.pseudo_likelihood import (
     PseudoLikelihoodFit,
@@ -52,6 +53,7 @@ __all__ = [
     "pseudo_likelihood_loss",
     "sequence_weights",
     "stem_neighbours",
+    "sums_along_stems",
     "top_pairs",
     "zero_sum_gauge",
 ]

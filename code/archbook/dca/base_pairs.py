@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from archbook.checks import as_size
 from archbook.dca.scores import apc
 from archbook.dca.statistics import frequencies, mutual_information, row_weights
 
@@ -94,3 +95,23 @@ def stem_neighbours(
     inside[:-1, 1:] = scores[1:, :-1]
     around[1:, :-1] = scores[:-1, 1:]
     return inside, around
+
+
+def sums_along_stems(
+    scores: Float[Tensor, "columns columns *features"], pairs: int
+) -> Float[Tensor, "columns columns *features"]:
+    """What is said of so many stacked pairs, an odd number, in all, (i, j) in their middle.
+
+    >>> scores = torch.zeros(6, 6)
+    >>> scores[0, 5] = scores[1, 4] = scores[2, 3] = 1  # a stem of three
+    >>> sums_along_stems(scores, 3)[1, 4]
+    tensor(3.)
+    """
+    pairs = as_size("pairs", pairs)
+    if pairs % 2 == 0:
+        raise ValueError(f"wanted an odd number of pairs, given {pairs}")
+    total = inside = around = scores
+    for _ in range(pairs // 2):
+        inside, around = stem_neighbours(inside)[0], stem_neighbours(around)[1]
+        total = total + inside + around
+    return total
